@@ -1,0 +1,104 @@
+"""Artifacts: a candidate on disk, and the manifest that says what made it.
+
+The manifest of `smollm2-135m-q4_0.gguf` is `smollm2-135m-q4_0.gguf.manifest.json` beside it; it is
+written last, so an artifact with a manifest is complete. A bare GGUF file made by anything else is
+an artifact too: its spec is read from its header and its recipe is unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgegauge.document import Document, read_json
+from edgegauge.errors import InputError
+from edgegauge.model import ModelSpec
+
+FileFormat = Literal["gguf", "onnx", "tflite"]
+SUFFIX = ".manifest.json"
+
+
+class ArtifactFile(Document):
+    """One file of an artifact, by its path relative to the manifest's folder."""
+
+    name: str = Field(min_length=1, max_length=400, pattern=r"^[^/\\][^\\]*$")
+    bytes: int = Field(ge=0)
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Origin(Document):
+    """Where the weights came from; `synthetic` ones are random and good for speed only."""
+
+    kind: Literal["folder", "hub", "catalog", "config"]
+    reference: str
+    synthetic: bool = False
+
+
+class Manifest(Document):
+    """What an artifact is and what made it."""
+
+    format: Literal[1] = 1
+    model: str
+    spec: ModelSpec
+    recipe: str
+    file_format: FileFormat
+    files: list[ArtifactFile] = Field(min_length=1)
+    tensor_bytes: int = Field(gt=0)
+    """Bytes of tensor data, without header, metadata and padding."""
+    effective_bits: float = Field(gt=0)
+    """8 x tensor_bytes / stored parameters."""
+    origin: Origin
+    tools: dict[str, str]
+    warnings: list[str] = []
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact's main path and, where it has one, its manifest."""
+
+    path: Path
+    manifest: Manifest | None
+
+    @property
+    def name(self) -> str:
+        """`smollm2-135m-q4_0`."""
+        return self.path.stem
+
+    @property
+    def file_format(self) -> FileFormat:
+        """The format, from the manifest or the file name."""
+        if self.manifest:
+            return self.manifest.file_format
+        return "gguf" if self.path.suffix == ".gguf" else "onnx"
+
+
+def manifest_path(artifact: Path) -> Path:
+    """Where the manifest of the artifact at this path is or goes."""
+    return artifact.with_name(artifact.name + SUFFIX)
+
+
+def open_artifact(path: Path) -> Artifact:
+    """The artifact at `path`: a model file, or a folder that holds exactly one; InputError."""
+    if path.is_dir():
+        found = sorted(path.glob(f"*{SUFFIX}")) or sorted(path.glob("*.gguf"))
+        if len(found) != 1:
+            names = [p.name.removesuffix(SUFFIX) for p in found]
+            raise InputError(
+                f"expected one artifact in {path}, found {len(found)}", names, "name the file"
+            )
+        path = found[0].with_name(found[0].name.removesuffix(SUFFIX))
+    if not path.exists():
+        raise InputError(f"no such artifact: {path}")
+    beside = manifest_path(path)
+    return Artifact(path, read_json(beside, Manifest) if beside.exists() else None)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Evaluating: exact-match accuracy and perplexity of an artifact, through its runtime."""

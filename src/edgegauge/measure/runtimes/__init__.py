@@ -1,0 +1,87 @@
+"""Runtimes: what executes an artifact, behind one small protocol.
+
+A runtime is an entry point of the group `edgegauge.runtimes` that names a class without arguments.
+The class must be cheap to import: the library behind it is imported by `open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgegauge.errors import InputError
+
+GROUP = "edgegauge.runtimes"
+
+
+class Session(Protocol):
+    """A loaded model with one context; token ids are ints, time is the caller's business."""
+
+    vocab: int
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of `text`; `special` adds BOS where the model wants it."""
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones left out."""
+
+    def reset(self) -> None:
+        """Forget all context."""
+
+    def prefill(self, tokens: Sequence[int]) -> None:
+        """Append tokens to the context; returns when the logits of the last one are ready."""
+
+    def step(self, token: int) -> None:
+        """Append one token; returns when its logits are ready."""
+
+    def argmax(self) -> int:
+        """The most likely next token after the last `prefill` or `step`."""
+
+    def logits(self, tokens: Sequence[int]) -> Iterator[Any]:
+        """From an empty context: a float32 array (vocab,) per token, in order, one at a time."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        """Greedy continuations of several prompts, decoded together; the stop token is left out."""
+
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the runtime says of itself: buffer bytes by kind, instruction sets in use."""
+
+    def close(self) -> None:
+        """Release the model."""
+
+
+class Runtime(Protocol):
+    """Opens artifacts of some formats."""
+
+    name: str
+    formats: tuple[str, ...]
+
+    def version(self) -> str:
+        """Version of the library, without loading it; MissingDependency if absent."""
+
+    def open(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        context: int,
+        sequences: int = 1,
+        all_logits: bool = False,
+    ) -> Session:
+        """Load the artifact; `context` tokens in all, `sequences` decoded side by side."""
+
+
+def runtime_for(file_format: str) -> Runtime:
+    """The first registered runtime that executes this format; InputError if none."""
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        runtime: Runtime = point.load()()
+        if file_format in runtime.formats:
+            return runtime
+    raise InputError(f"no runtime executes {file_format} files")

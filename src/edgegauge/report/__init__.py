@@ -1,0 +1,1 @@
+"""Reporting: text and one HTML page, made from result files only."""

@@ -1,0 +1,138 @@
+"""Result files: what a measurement found, complete enough to be reported or doubted in a year.
+
+Format history:
+    1  first version
+
+Raw samples are stored; the summary can be recomputed from them (`measure.statistics`). Two results
+are comparable only where `CHECKED_KEYS` agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgegauge.document import Document
+from edgegauge.figure import Figure
+
+CHECKED_KEYS = (
+    "host.cpu_model", "workload.prompt_tokens", "workload.generated_tokens", "workload.depth",
+    "workload.threads", "artifact.format",
+)  # fmt: skip
+
+
+class Tool(Document):
+    """The program that measured and the runtime it drove."""
+
+    edgegauge: str
+    runtime: str
+    runtime_version: str
+
+
+class ArtifactFacts(Document):
+    """The artifact that ran. `recipe` is None for a file that nobody described."""
+
+    name: str
+    model: str
+    recipe: str | None
+    format: Literal["gguf", "onnx", "tflite"]
+    file_bytes: int
+    sha256: str
+    parameters: int | None = None
+    effective_bits: float | None = None
+    synthetic: bool = False
+
+
+class Workload(Document):
+    """What each run does. Tokens and counts; `depth` tokens are in the cache before the clock."""
+
+    prompt_tokens: int = Field(default=128, gt=0, le=1_000_000)
+    generated_tokens: int = Field(default=64, gt=1, le=1_000_000)
+    depth: int = Field(default=0, ge=0, le=1_000_000)
+    threads: int = Field(gt=0, le=1024)
+    runs: int = Field(default=3, gt=0, le=1000)
+    """Child processes."""
+    repetitions: int = Field(default=3, gt=0, le=10_000)
+    """Timed prefill-then-decode rounds in each child, after one untimed round."""
+    seed: int = 0
+
+
+class Round(Document):
+    """One timed prefill and decode: seconds, the first token apart from the gaps after it."""
+
+    prefill_s: float
+    ttft_s: float
+    """Prefill plus choosing the first token."""
+    inter_token_s: list[float]
+
+
+class Phase(Document):
+    """Memory of the child at the end of a phase, and its peak within it; bytes."""
+
+    rss_bytes: int
+    anonymous_bytes: int
+    file_bytes: int
+    swap_bytes: int
+    peak_rss_bytes: int | None
+    """VmHWM since the phase began; None where the kernel cannot reset it."""
+
+
+class Run(Document):
+    """One child process."""
+
+    load_s: float
+    rounds: list[Round]
+    phases: dict[str, Phase]
+    """import, load, prefill, decode (in this order)."""
+    runtime_facts: dict[str, Any] = {}
+
+
+class Percentiles(Document):
+    """Order statistics; a percentile the sample is too small for is None."""
+
+    p50: Figure
+    p90: Figure | None = None
+    p99: Figure | None = None
+    max: Figure | None = None
+    samples: int
+
+
+class MemorySummary(Document):
+    """Peaks over all phases and runs; anonymous memory cannot be reclaimed, file pages can."""
+
+    peak_rss_bytes: Figure | None
+    peak_anonymous_bytes: Figure | None
+    peak_file_bytes: Figure | None
+    phases: dict[str, Phase] = {}
+
+
+class Summary(Document):
+    """The figures of a result (design contract 4)."""
+
+    prefill_tok_per_s: Figure
+    decode_tok_per_s: Figure
+    ttft_s: Percentiles
+    inter_token_s: Percentiles
+    load_s: Figure
+    memory: MemorySummary
+    energy_j_per_token: Figure | None = None
+    energy_reason: str | None = None
+    """Why there is no energy figure."""
+    battery: dict[str, Figure] | None = None
+
+
+class Result(Document):
+    """A result file."""
+
+    format: Literal[1] = 1
+    tool: Tool
+    artifact: ArtifactFacts
+    host: dict[str, Any]
+    """cpu_model, kernel, ...; `before` and `after` hold what may change during a run."""
+    workload: Workload
+    samples: list[Run]
+    summary: Summary
+    warnings: list[str] = []
+    trustworthy: bool = True
+    created: str
