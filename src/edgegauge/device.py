@@ -1,20 +1,21 @@
 """Device profiles: what a device can do, every figure with its source.
 
 A profile is one TOML file in `device_profiles/` (or anywhere, given by path). Names carry the unit
-people quote (`_gb` is 10^9 bytes); the properties below give SI. A blank is a fact nobody has
-sourced, and nothing is guessed in its place.
+people quote (`_gb` is 10^9 bytes, so RAM sold as "8 GB" is 8.59); the properties below give SI. A
+blank is a fact nobody has sourced, and nothing is guessed in its place.
 
     profile = load("raspberry-pi-5-8gb")
-    profile.app_memory_bytes        # 7.4e9: what one application may use
+    profile.app_memory_bytes        # 7.95e9: what one application may use
 """
 
 from __future__ import annotations
 
+import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from edgegauge.document import Document, read_toml
 from edgegauge.errors import InputError
@@ -28,40 +29,65 @@ CoreClass = Literal[
     "arm-a76",  # A76, A78 on single-board computers and modules
     "arm-big-little",  # phones: X or A7xx cores beside small ones
     "apple",  # Apple silicon, iPhone and Mac
-    "x86-avx2",
-    "x86-avx512",
+    "x86-avx2",  # laptops and mini PCs without AVX-512
+    "x86-avx512",  # with AVX-512, and int8 dot products in all but the first of them
 ]
 """How the fastest cores behave, which decides the prior of an uncalibrated prediction."""
+
+CpuFeature = Literal[
+    "neon", "fp16", "bf16", "dotprod", "i8mm", "sve", "sve2", "sme",
+    "avx", "avx2", "f16c", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
+    "amx_int8", "amx_bf16",
+]  # fmt: skip
+"""Instruction sets that change how fast a quantised model runs; Apple's private AMX is not one."""
 
 DeviceId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=80)]
 Source = Annotated[str, Field(min_length=3, max_length=600)]
 
 
-class Sourced(Document):
-    """A positive number and the document it was read in."""
+class ProfilePart(Document):
+    """A table of the profile. Strict: text is no number and `true` is not 1."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Sourced(ProfilePart):
+    """A positive number and where it comes from, in words that a reader can follow."""
 
     value: float = Field(gt=0, lt=1e15)
+    """In the unit that the key's name ends with."""
     source: Source
+    """The document, or how it was measured or derived; says so where it is background knowledge."""
 
 
-class Cluster(Document):
+class Cluster(ProfilePart):
     """A group of equal cores."""
 
     core: str = Field(min_length=1, max_length=60)
+    """The core's name, for example `Cortex-A76`."""
     count: int = Field(gt=0, le=512)
+    """Physical cores; two hyper-threads are one core."""
     ghz: float | None = Field(default=None, gt=0, lt=10)
+    """Highest clock in GHz."""
 
 
-class Cpu(Document):
+class Cpu(ProfilePart):
     """The processor: its core clusters, fastest first, and the instructions that matter here."""
 
     soc: str = Field(min_length=1, max_length=120)
+    """The chip's name."""
     core_class: CoreClass
-    clusters: list[Cluster] = Field(min_length=1, max_length=8)
-    features: list[str] = Field(default=[], max_length=64)
+    """How the fastest cores behave; decides the prior of an uncalibrated prediction."""
+    clusters: list[Cluster] = Field(min_length=1, max_length=16)
+    """Fastest first. With more than one, the last is taken for the small cores."""
+    features: list[CpuFeature] = Field(default=[], max_length=64)
+    """Instruction sets that change how fast a quantised model runs."""
     l2_cache_mb: float | None = Field(default=None, gt=0, lt=1000)
+    """All L2 caches together, in MiB as makers print it."""
     l3_cache_mb: float | None = Field(default=None, gt=0, lt=4000)
+    """All L3 caches together, in MiB."""
     source: Source
+    """Where the facts of this table come from."""
 
     @property
     def fast_cores(self) -> int:
@@ -73,64 +99,86 @@ class Cpu(Document):
         )
 
 
-class Memory(Document):
+ThreadCount = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}$")]
+PositiveRate = Annotated[float, Field(gt=0, lt=1e6)]
+
+
+class Memory(ProfilePart):
     """Memory size, what of it one application may use, and how fast it can be read."""
 
     ram_gb: Sourced
+    """Memory fitted, or what the kernel sees of it where a machine describes itself."""
     app_gb: Sourced
-    bandwidth_gb_per_s: Sourced
-    """Theoretical: transfers per second x bus width."""
+    """What one application may use without being killed or swapping."""
+    bandwidth_gb_per_s: Sourced | None = None
+    """Theoretical: transfers per second x bus width. A machine cannot tell this of itself."""
     read_1_thread_gb_per_s: Sourced | None = None
+    """Measured with one of the fastest cores reading."""
     read_gb_per_s: Sourced | None = None
     """Measured with all cores reading."""
-    read_gb_per_s_by_threads: dict[str, float] | None = None
-    """Measured by `devices detect`: thread count (as TOML key) to GB/s."""
+    read_gb_per_s_by_threads: dict[ThreadCount, PositiveRate] | None = None
+    """Thread count to GB/s, from the same measurement as `read_gb_per_s`."""
     llm_decode_gb_per_s: Sourced | None = None
     """Rate at which a language-model runtime streamed weights on the CPU of this device."""
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Memory:
+        if self.app_gb.value > self.ram_gb.value:
+            raise ValueError(
+                f"app_gb must not exceed ram_gb, got {self.app_gb.value} > {self.ram_gb.value}"
+            )
+        if self.read_gb_per_s_by_threads and self.read_gb_per_s is None:
+            raise ValueError("read_gb_per_s_by_threads needs read_gb_per_s, which has its source")
+        return self
 
-class Battery(Document):
+
+class Battery(ProfilePart):
     """The battery as sold; `health` is the remaining share of that capacity."""
 
     capacity_wh: Sourced
+    """Rated capacity in Wh."""
     health: float = Field(default=1.0, gt=0, le=1.2)
+    """Capacity now / capacity when new."""
     usable: float = Field(default=0.93, gt=0, le=1)
-    """Share left after cut-off and reserve."""
+    """Share left after cut-off and reserve. The default is background knowledge: 0.90 to 0.95."""
 
 
-class Power(Document):
+class Power(ProfilePart):
     """Power draw in watts; `covers` says of what, since wall and rail figures do not compare."""
 
     idle_w: Sourced | None = None
+    """On, doing nothing."""
     load_w: Sourced | None = None
     """All cores busy."""
+    sustained_w: Sourced | None = None
+    """What the device settles at under lasting load: a thermal or configured limit."""
     covers: str = Field(min_length=3, max_length=300)
+    """What the watts are the power of: the wall socket, the module input, the CPU rails."""
 
 
-class DeviceProfile(Document):
-    """One device. See docs/reference/device-profile.md for every key."""
+class DeviceProfile(ProfilePart):
+    """One device."""
 
     format: Literal[1] = 1
+    """Version of this schema."""
     id: DeviceId
+    """`<maker>-<model>[-<ram>gb]`; a shipped profile's file name without `.toml`."""
     name: str = Field(min_length=1, max_length=120)
+    """The name people use."""
     kind: DeviceKind
+    """What sort of device it is."""
     year: int | None = Field(default=None, ge=1990, le=2100)
+    """When it was first sold."""
     os: Literal["linux", "android", "ios", "macos", "windows"]
+    """The operating system that the memory figures are for."""
     cpu: Cpu
     memory: Memory
     battery: Battery | None = None
     power: Power | None = None
     storage_read_mb_per_s: Sourced | None = None
-    notes: str | None = Field(default=None, max_length=2000)
-
-    @model_validator(mode="after")
-    def _sizes_agree(self) -> DeviceProfile:
-        if self.memory.app_gb.value > self.memory.ram_gb.value:
-            raise ValueError(
-                f"memory.app_gb {self.memory.app_gb.value} exceeds memory.ram_gb "
-                f"{self.memory.ram_gb.value}"
-            )
-        return self
+    """Sequential reading from the storage that models live on, 10^6 bytes per second."""
+    notes: str | None = Field(default=None, max_length=4000)
+    """What a reader should know before trusting the figures."""
 
     @property
     def app_memory_bytes(self) -> float:
@@ -141,6 +189,11 @@ class DeviceProfile(Document):
     def cores(self) -> int:
         """All cores of all clusters."""
         return sum(c.count for c in self.cpu.clusters)
+
+
+def as_document(profile: DeviceProfile) -> dict[str, Any]:
+    """The profile as plain values in schema order, blanks left out: what TOML and JSON hold."""
+    return profile.model_dump(mode="json", exclude_none=True)
 
 
 def profiles_folder() -> Path:
@@ -158,9 +211,12 @@ def load(device: str) -> DeviceProfile:
     """The profile with this id, or in the TOML file at this path; raises InputError."""
     if device.endswith(".toml"):
         return read_toml(Path(device), DeviceProfile)
-    if device not in known_ids():
+    known = known_ids()
+    if device not in known:
+        near = difflib.get_close_matches(device, known, n=3)
         raise InputError(
-            f"no device profile {device!r}",
+            f"no device profile {device!r}"
+            + (f"; did you mean {' or '.join(near)}?" if near else ""),
             hint="edgegauge devices list shows all ids; a path to a .toml file works too",
         )
     return read_toml(profiles_folder() / f"{device}.toml", DeviceProfile)

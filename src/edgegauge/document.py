@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
@@ -61,12 +62,37 @@ def parse(value: Any, schema: type[T], where: str) -> T:
 
 def _describe(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"]) or "(whole file)"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "missing":
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
         return f"{path}: required, but missing"
-    got = repr(error["input"])
-    shown = got if len(got) < 80 else got[:77] + "..."
-    return f"{path}: {message[0].lower()}{message[1:]}, got {shown}"
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key"
+    if kind == "value_error":  # our own validators, which say what they got
+        return f"{path}: {context['error']}"
+    if kind in _LIMITS and len(context) == 1:
+        limit = next(iter(context.values()))
+        shown = f"{limit:g}" if isinstance(limit, float) else limit
+        message = f"must be {_LIMITS[kind]} {shown}"
+    else:
+        message = re.sub(r"^(Input|String|List) should", "must", str(error["msg"]))
+    return f"{path}: {message[0].lower()}{message[1:]}, got {_shown(error['input'])}"
+
+
+_LIMITS = {
+    "greater_than": ">",
+    "greater_than_equal": ">=",
+    "less_than": "<",
+    "less_than_equal": "<=",
+}
+"""Pydantic's kinds of error that read better as a comparison."""
+
+
+def _shown(value: Any) -> str:
+    try:
+        got = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, endless nesting
+        return "a value too long to print"
+    return got if len(got) < 80 else got[:77] + "..."
 
 
 def _decode(path: Path, decode: Callable[[str], Any]) -> Any:
