@@ -21,7 +21,7 @@ MARKS = {"ok": "[green]ok[/]", "absent": "[red]absent[/]", "unsure": "[yellow]un
 EXTRAS = {
     "gguf": (
         "convert, measure and evaluate GGUF files",
-        ("numpy", "gguf", "tokenizers", "llama_cpp"),
+        ("numpy", "gguf", "llama_cpp"),
     ),
     "report": ("the HTML report", ("altair", "jinja2", "vl_convert")),
     "hub": ("models by hf:owner/name", ("huggingface_hub",)),
