@@ -25,7 +25,7 @@ Role = Literal[
     "token_embd", "output", "output_norm",
     "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output",
     "attn_q_bias", "attn_k_bias", "attn_v_bias", "attn_q_norm", "attn_k_norm", "attn_post_norm",
-    "ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "ffn_post_norm",
+    "ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "ffn_post_norm", "rope_freqs",
 ]  # fmt: skip
 """What a tensor is for, independent of any file format's name for it."""
 
@@ -49,8 +49,8 @@ class Tensor:
 
     @property
     def is_vector(self) -> bool:
-        """Norm weights and biases, which every recipe keeps in f32."""
-        return self.role.endswith(("_norm", "_bias"))
+        """Norm weights, biases and position factors, which every recipe keeps in f32."""
+        return self.role.endswith(("_norm", "_bias", "_freqs"))
 
 
 class RopeScaling(Document):
@@ -166,7 +166,28 @@ class ModelSpec(Document):
     @property
     def parameters(self) -> int:
         """Stored parameters, shared and tied ones counted once."""
-        return sum(t.elements for t in self.tensors())
+        return self.embedding_parameters + self.body_parameters + self.head_parameters
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the token embedding, which is also the head where they are tied."""
+        return self.vocab * self.hidden
+
+    @property
+    def head_parameters(self) -> int:
+        """Parameters of an output head of its own; 0 where it is the embedding."""
+        return 0 if self.tied else self.vocab * self.hidden
+
+    @property
+    def body_parameters(self) -> int:
+        """Parameters of the blocks and the last norm. All blocks have one shape."""
+        return self.layers * sum(t.elements for t in self._block(0)) + self.hidden
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes in f16 by which keys and values grow with each token once all windows are full."""
+        global_layers = sum(self.is_global(layer) for layer in range(self.executed_layers))
+        return 2 * 2 * self.kv_heads * self.head_dim * global_layers
 
     def kv_cache_bytes(self, context: int, *, bytes_per_element: float = 2) -> float:
         """Bytes of keys and values for `context` tokens, windows applied (f16 by default)."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def stderr() -> Console:
 
 def warn(message: str) -> None:
     """One warning on stderr."""
-    stderr().print(f"[yellow]warning:[/] {message}", soft_wrap=True)
+    stderr().print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
 
 
 def table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
@@ -74,9 +75,10 @@ def progress(
     description: str, total: float | None = None
 ) -> Iterator[Callable[[float, str], None]]:
     """A progress line on stderr; yields `advance(done, note)`, silent off a terminal."""
+    console = stderr()
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-        console=stderr(), transient=True,
+        console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task(description, total=total)
