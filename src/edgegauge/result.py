@@ -54,8 +54,14 @@ class Workload(Document):
     runs: int = Field(default=3, gt=0, le=1000)
     """Child processes."""
     repetitions: int = Field(default=3, gt=0, le=10_000)
-    """Timed prefill-then-decode rounds in each child, after one untimed round."""
+    """Timed prefill-then-decode rounds in each child, after one untimed round; at least so many:
+    short rounds are repeated until half a second is timed."""
     seed: int = 0
+
+    @property
+    def context(self) -> int:
+        """Tokens of context that a round takes."""
+        return self.depth + self.prompt_tokens + self.generated_tokens
 
 
 class Round(Document):
@@ -71,9 +77,11 @@ class Phase(Document):
     """Memory of the child at the end of a phase, and its peak within it; bytes."""
 
     rss_bytes: int
-    anonymous_bytes: int
-    file_bytes: int
-    swap_bytes: int
+    anonymous_bytes: int | None
+    """Cannot be reclaimed: caches, scratch space, repacked weights. None outside Linux."""
+    file_bytes: int | None
+    """Pages of files, the mapped weights among them; the system may drop and re-read them."""
+    swap_bytes: int | None
     peak_rss_bytes: int | None
     """VmHWM since the phase began; None where the kernel cannot reset it."""
 
@@ -84,12 +92,21 @@ class Run(Document):
     load_s: float
     rounds: list[Round]
     phases: dict[str, Phase]
-    """import, load, prefill, decode (in this order)."""
+    """import (interpreter and libraries, no model), load, prefill, decode (in this order)."""
+    peak_rss_bytes: int | None = None
+    """The largest resident size of the whole process."""
+    major_faults: int | None = None
+    """Pages read from storage during the timed rounds; the untimed round has touched them all."""
+    involuntary_switches: int | None = None
+    """Times the scheduler took the CPU away during the timed rounds."""
     runtime_facts: dict[str, Any] = {}
 
 
 class Percentiles(Document):
-    """Order statistics; a percentile the sample is too small for is None."""
+    """Order statistics; a percentile the sample is too small for is None.
+
+    The 90th needs 29 values and the 99th 299. `max` is always there.
+    """
 
     p50: Figure
     p90: Figure | None = None
@@ -114,6 +131,8 @@ class Summary(Document):
     decode_tok_per_s: Figure
     ttft_s: Percentiles
     inter_token_s: Percentiles
+    stall_share: Figure | None = None
+    """Share of decoding time spent in gaps longer than three medians."""
     load_s: Figure
     memory: MemorySummary
     energy_j_per_token: Figure | None = None

@@ -66,6 +66,9 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Version of the library, without loading it; MissingDependency if absent."""
 
+    def prepare(self) -> None:
+        """Load the library, so that `open` takes the time and memory of the artifact alone."""
+
     def open(
         self,
         path: Path,
