@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import click
@@ -103,7 +104,7 @@ def command(
     )
     with progress(f"measure {found.name}", total=1.0) as advance:
         result = measure(found, workload, timeout_s=timeout_s, progress=advance)
-    path = output or RESULTS / f"{result.artifact.name}-{result.artifact.sha256[:8]}.json"
+    path = output or RESULTS / default_name(result)
     document = result.model_dump(mode="json")
     write_json(path, document)
     if as_json:
@@ -114,6 +115,12 @@ def command(
         warn(warning)
     stderr().print(f"result written to {path}", soft_wrap=True, markup=False)
     return 0 if result.trustworthy else EXIT_NOT_TRUSTWORTHY
+
+
+def default_name(result: Result) -> str:
+    """A name that another artifact or another workload does not have."""
+    asked = result.artifact.sha256 + result.workload.model_dump_json()
+    return f"{result.artifact.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
 
 
 def _show(result: Result, profile: devices.DeviceProfile | None) -> None:
