@@ -1,0 +1,97 @@
+"""The parent of an evaluation: checks the input, starts the child, makes the result document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgegauge import __version__
+from edgegauge.artifact import Artifact
+from edgegauge.errors import InputError, MeasurementError
+from edgegauge.evaluate.result import EvaluationResult
+from edgegauge.evaluate.task import read_task, read_text
+from edgegauge.evaluate.worker import Job
+from edgegauge.measure import child
+from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
+from edgegauge.measure.manager import default_threads
+from edgegauge.measure.runtimes import runtime_for
+from edgegauge.result import ArtifactFacts, Tool
+from edgegauge.units import MB
+
+MODULE = "edgegauge.evaluate"
+"""What the child runs; tests put a stand-in here."""
+
+ONE_THREAD_BYTES = 32 * MB
+
+Progress = Callable[[float, str], None]
+"""Called with the share done (0..1) of what the note says is being done."""
+
+
+def evaluate(
+    artifact: Artifact,
+    *,
+    task: Path | None = None,
+    text: Path | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda done, note: None,
+) -> EvaluationResult:
+    """Exact match on the JSONL file `task`, perplexity on the file `text`, or both.
+
+    `limit` keeps the first items of the task and the first windows of the text. Raises InputError
+    for a file that is wrong and MeasurementError where the runtime fails.
+    """
+    if task is None and text is None:
+        raise InputError("nothing to evaluate on: neither a task nor a text was given")
+    runtime = runtime_for(artifact.file_format)
+    tool = Tool(edgegauge=__version__, runtime=runtime.name, runtime_version=runtime.version())
+    spec = spec_of(artifact)
+    job = Job(
+        artifact=artifact.path.absolute(),
+        file_format=artifact.file_format,
+        model_context=spec.context if spec else None,
+        task=read_task(task, limit) if task else None,
+        text=read_text(text) if text else None,
+        limit=limit,
+        threads=threads or sensible_threads(artifact.path.stat().st_size),
+    )
+    progress(0.0, "hashing the artifact")
+    digest = digest_of(artifact)
+    answer = _in_child(job, progress)
+    facts = artifact_facts(artifact, digest, answer.pop("facts"))
+    return EvaluationResult(
+        tool=tool,
+        artifact=facts,
+        threads=job.threads,
+        warnings=_warnings(facts),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **answer,
+    )
+
+
+def sensible_threads(file_bytes: int) -> int:
+    """All physical cores, but one thread for a small artifact.
+
+    Its layers take microseconds, and waiting for the other threads after each costs more than they
+    save: many times more where another program wants the cores too.
+    """
+    return 1 if file_bytes < ONE_THREAD_BYTES else default_threads()
+
+
+def _in_child(job: Job, progress: Progress) -> dict[str, Any]:
+    """Run the job in a child process and follow its progress; returns its last message."""
+    with child.start(MODULE, job.to_json()) as messages:
+        for message in messages:
+            if "progress" not in message:
+                return message
+            done, total, what = message["progress"]
+            progress(done / total, f"{done} of {total} {what}")
+    raise MeasurementError("the runtime's process ended without a result")
+
+
+def _warnings(facts: ArtifactFacts) -> list[str]:
+    if facts.synthetic:
+        return ["the weights are random (synthetic), so these figures say nothing of the model"]
+    return []
