@@ -1,0 +1,100 @@
+"""Plans: what `edgegauge run` does, as one TOML file.
+
+    format = 1
+    title = "Which model for the thermostat?"
+    models = ["ladder:ladder-1m", "../models/mine", "hf:owner/name"]
+    recipes = ["q8_0", "q4_k_m"]
+
+    [workload]
+    prompt_tokens = 64
+
+    [evaluation]
+    task = "commands.jsonl"
+
+    [budget]
+    memory = "200MB"
+    quality = { metric = "exact_match", at_least = 0.9 }
+
+    [[predict]]
+    device = "raspberry-pi-5-8gb"
+
+Paths are relative to the plan's own folder. The built-in plan is `example.toml`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgegauge import ladder
+from edgegauge.budget import Budget
+from edgegauge.document import Document, read_toml
+from edgegauge.errors import InputError
+
+LADDER_PREFIX = "ladder:"
+
+
+class PlanWorkload(Document):
+    """The measured shape; threads None means all physical cores this process may use."""
+
+    prompt_tokens: int = Field(default=128, gt=0, le=1_000_000)
+    generated_tokens: int = Field(default=64, gt=1, le=1_000_000)
+    threads: int | None = Field(default=None, gt=0, le=1024)
+    runs: int = Field(default=3, gt=0, le=100)
+    repetitions: int = Field(default=3, gt=0, le=1000)
+
+
+class PlanEvaluation(Document):
+    """Quality: a JSONL task for exact match, a text for perplexity, or both."""
+
+    task: str | None = None
+    text: str | None = None
+    limit: int | None = Field(default=None, gt=0)
+    """Use only the first rows of the task."""
+
+
+class PlanPrediction(Document):
+    """Catalog models predicted for a device that is not here."""
+
+    device: str
+    models: list[str] | None = None
+    """None: the whole catalog."""
+    recipes: list[str] = Field(default=["q8_0", "q4_k_m"], min_length=1)
+    budget: Budget = Budget()
+
+
+class Plan(Document):
+    """A plan file."""
+
+    format: Literal[1] = 1
+    title: str = Field(min_length=1, max_length=200)
+    models: list[str] = Field(min_length=1, max_length=200)
+    recipes: list[str] = Field(min_length=1, max_length=20)
+    workload: PlanWorkload = PlanWorkload()
+    evaluation: PlanEvaluation | None = None
+    budget: Budget = Budget()
+    predict: list[PlanPrediction] = []
+
+
+def read_plan(path: Path | None) -> tuple[Plan, Path]:
+    """The plan at `path` (None: the built-in one) and the folder its paths are relative to."""
+    if path is None:
+        path = Path(str(resources.files("edgegauge"))) / "example.toml"
+    return read_toml(path, Plan), path.parent
+
+
+def locate(reference: str, base: Path) -> str:
+    """A plan's file or model reference as one that works from anywhere.
+
+    `ladder:NAME` is a bundled file or folder; a path that exists below `base` becomes absolute;
+    anything else (`hf:owner/name`, a catalog id) is returned unchanged.
+    """
+    if reference.startswith(LADDER_PREFIX):
+        bundled = ladder.path() / reference.removeprefix(LADDER_PREFIX)
+        if not bundled.exists():
+            raise InputError(f"no {reference!r}: the ladder has {', '.join(ladder.MODELS)}")
+        return str(bundled)
+    return str(base / reference) if (base / reference).exists() else reference

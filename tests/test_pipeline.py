@@ -1,0 +1,173 @@
+"""The pipeline on small random models: every step for real, resumable, honest about failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from make_models import make_folder
+
+from edgegauge.cli import root
+from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError
+from edgegauge.pipeline import execute
+from edgegauge.plan import read_plan
+from edgegauge.report.summary import RunSummary
+
+PLAN = """
+format = 1
+title = "Two random models"
+models = ["small", "large"]
+recipes = ["q8_0", "int8", "f16"]
+
+[workload]
+prompt_tokens = 8
+generated_tokens = 4
+threads = 1
+runs = 1
+repetitions = 1
+
+[evaluation]
+task = "task.jsonl"
+
+[budget]
+memory = "4GB"
+{budget}
+[[predict]]
+device = "raspberry-pi-5-8gb"
+models = ["smollm2-135m", "qwen2.5-0.5b"]
+recipes = ["q8_0"]
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A folder with two models, a task, and a plan about them."""
+    make_folder(tmp_path / "small", "llama", layers=2)
+    make_folder(tmp_path / "large", "qwen3", layers=3)
+    rows = [{"prompt": f"say {n}", "answer": str(n)} for n in range(3)]
+    (tmp_path / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_plan(tmp_path)
+    return tmp_path
+
+
+def write_plan(base: Path, budget: str = "") -> None:
+    (base / "plan.toml").write_text(PLAN.format(budget=budget))
+
+
+class Steps(list[tuple[str, bool]]):
+    """Records what a run says."""
+
+    def __call__(self, step: int, steps: int, what: str, *, reused: bool) -> None:
+        assert 1 <= step <= steps
+        self.append((what, reused))
+
+
+def execute_plan(base: Path) -> tuple[RunSummary, Steps]:
+    plan, folder = read_plan(base / "plan.toml")
+    talk = Steps()
+    return execute(plan, folder, base / "run", talk), talk
+
+
+def test_every_candidate_is_measured_evaluated_and_judged(base: Path) -> None:
+    summary, talk = execute_plan(base)
+    # int8 is q8_0 by another name, so two models at two recipes.
+    assert {(r.model, r.recipe) for r in summary.measured} == {
+        (m, r) for m in ("small", "large") for r in ("q8_0", "f16")
+    }
+    assert len(talk) == 4 * 3 and not any(reused for _, reused in talk)
+    for row in summary.measured:
+        assert row.passes
+        assert row.figures.decode_tok_per_s and row.figures.decode_tok_per_s.kind == "measured"
+        assert row.figures.quality is not None
+        assert row.figures.peak_memory_bytes is not None
+    smallest = min(summary.measured, key=lambda row: row.file_bytes)
+    assert summary.recommended is not None
+    assert summary.recommended.model == smallest.model == "small"
+    assert summary.recommended.recipe == "q8_0"
+    (predicted,) = summary.predicted
+    assert predicted.device.id == "raspberry-pi-5-8gb"
+    assert {row.model for row in predicted.candidates} == {"smollm2-135m", "qwen2.5-0.5b"}
+    assert all(
+        row.figures.decode_tok_per_s and row.figures.decode_tok_per_s.kind == "predicted"
+        for row in predicted.candidates
+    )
+
+
+def test_a_second_run_repeats_nothing_and_a_lost_result_only_itself(base: Path) -> None:
+    first, _ = execute_plan(base)
+    again, talk = execute_plan(base)
+    assert all(reused for _, reused in talk)
+    assert again.measured == first.measured
+    lost = next((base / "run" / "results").glob("small-f16-*.measure.json"))
+    lost.unlink()
+    _, talk = execute_plan(base)
+    assert [what for what, reused in talk if not reused] == ["measure small-f16"]
+
+
+def test_a_changed_model_is_converted_again(base: Path) -> None:
+    execute_plan(base)
+    make_folder(base / "small", "llama", layers=3)
+    _, talk = execute_plan(base)
+    repeated = {what for what, reused in talk if not reused}
+    assert repeated and all("small" in what for what in repeated)
+
+
+def test_a_broken_model_is_a_row_with_its_reason(base: Path) -> None:
+    weights = base / "large" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    summary, _ = execute_plan(base)
+    broken = [row for row in summary.measured if row.model == "large"]
+    assert len(broken) == 2
+    assert all(not row.passes and "model.safetensors" in row.reason for row in broken)
+    assert summary.recommended is not None and summary.recommended.model == "small"
+    assert not list((base / "run" / "artifacts").glob("large*/*.gguf"))
+
+
+def test_a_killed_run_goes_on_where_it_stopped(base: Path) -> None:
+    command = [sys.executable, "-m", "edgegauge", "run", str(base / "plan.toml"),
+               "-o", str(base / "run")]  # fmt: skip
+    results = base / "run" / "results"
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(results.glob("*.evaluate.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert finished, "nothing was finished before the kill"
+    _, talk = execute_plan(base)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert any(reused for _, reused in talk) and not all(reused for _, reused in talk)
+
+
+def test_the_command_writes_summary_and_report_and_says_what_fails(base: Path) -> None:
+    write_plan(base, 'quality = { metric = "exact_match", at_least = 0.99 }')
+    done = CliRunner().invoke(
+        root, ["run", str(base / "plan.toml"), "-o", str(base / "run"), "--json"],
+        standalone_mode=False,
+    )  # fmt: skip
+    assert done.return_value == EXIT_BROKEN_BUDGET, done.output
+    document = json.loads(done.stdout)
+    assert document == json.loads((base / "run" / "summary.json").read_text())
+    assert document["recommended"] is None
+    assert all(row["broken"][0]["limit"] == "quality" for row in document["measured"])
+    page = (base / "run" / "report.html").read_text()
+    assert "small" in page and "Raspberry Pi 5" in page
+
+
+def test_a_wrong_plan_names_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text('format = 1\ntitle = ""\nmodels = []\nrecipes = ["q8_0"]\nsize = 3\n')
+    with pytest.raises(InputError) as caught:
+        read_plan(path)
+    text = str(caught.value)
+    assert all(key in text for key in ("title", "models", "size", str(path)))
