@@ -19,7 +19,7 @@ def task_of(*pairs: tuple[str, str]) -> Task:
 def answered(task: Task, said: dict[str, str], sequences: int = 2) -> AccuracyResult:
     session = FakeSession(said)
     prompts = tokenize_task(session, task, None)
-    return exact_match(session, task, prompts, sequences, lambda done, total: None)
+    return exact_match([session], task, prompts, sequences, lambda done, total: None)
 
 
 @pytest.mark.parametrize(

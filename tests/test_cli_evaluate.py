@@ -76,6 +76,19 @@ def test_a_task_and_a_text_as_a_table(model: Path, tmp_path: Path, call: Called)
     assert "Traceback" not in err
 
 
+def test_lanes_change_nothing_but_the_time(model: Path, tmp_path: Path, call: Called) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("1one2two n e w " * 100)
+    task = task_file(tmp_path, *((f"{i}{i % 2 + 1}", "one") for i in range(150)))
+    found = []
+    for threads in (1, 3):
+        status, out, _ = call(model, "--task", task, "--text", text, "--threads", threads, "--json")
+        assert status == 0
+        document = json.loads(out)
+        found.append((document["accuracy"]["items"], document["perplexity"]["windows"]))
+    assert found[0] == found[1] and sum(item["ok"] for item in found[0][0]) == 75
+
+
 def test_a_limit_evaluates_the_beginning(model: Path, tmp_path: Path, call: Called) -> None:
     text = tmp_path / "text.txt"
     text.write_text("1one2two" * 200)

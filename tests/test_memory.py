@@ -75,4 +75,6 @@ def test_a_peak_belongs_to_its_phase_alone() -> None:
         pytest.skip("this kernel does not reset VmHWM")
     assert big["peak_rss_bytes"] > (big["rss_bytes"] or 0) + 80 * MIB
     assert small["peak_rss_bytes"] < big["peak_rss_bytes"] - 80 * MIB
-    assert phases.peak_rss_bytes == big["peak_rss_bytes"]
+    # The process that runs the tests may have been larger before the first phase.
+    assert phases.peak_rss_bytes is not None
+    assert phases.peak_rss_bytes >= big["peak_rss_bytes"]

@@ -25,7 +25,7 @@ def scored(
     session: Any, content: str, context: int = 32, limit: int | None = None
 ) -> PerplexityResult:
     text = Text("t.txt", "0" * 64, content)
-    return score_text(session, text, context, limit, lambda done, total: None)
+    return score_text([session], text, context, limit, lambda done, total: None)
 
 
 def noise(tokens: Sequence[int]) -> Any:

@@ -71,10 +71,8 @@ class Artifact:
 
     @property
     def file_format(self) -> FileFormat:
-        """The format, from the manifest or the file name."""
-        if self.manifest:
-            return self.manifest.file_format
-        return "gguf" if self.path.suffix == ".gguf" else "onnx"
+        """The format that the manifest names; a bare file is a GGUF file (`open_artifact`)."""
+        return self.manifest.file_format if self.manifest else "gguf"
 
 
 def manifest_path(artifact: Path) -> Path:
@@ -95,7 +93,19 @@ def open_artifact(path: Path) -> Artifact:
     if not path.exists():
         raise InputError(f"no such artifact: {path}")
     beside = manifest_path(path)
-    return Artifact(path, read_json(beside, Manifest) if beside.exists() else None)
+    if beside.exists():
+        return Artifact(path, read_json(beside, Manifest))
+    if not _is_gguf(path):
+        raise InputError(f"{path} is neither a GGUF file nor has it a manifest beside it")
+    return Artifact(path, None)
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"GGUF"
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def sha256_of(path: Path) -> str:

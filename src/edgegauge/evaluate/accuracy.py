@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from edgegauge.errors import InputError
 from edgegauge.evaluate.intervals import wilson
+from edgegauge.evaluate.lanes import side_by_side
 from edgegauge.evaluate.result import AccuracyResult, Outcome, Source
 from edgegauge.evaluate.task import MAX_PROBLEMS, Item, Task
 from edgegauge.figure import Figure
@@ -28,8 +29,9 @@ from edgegauge.measure.runtimes import Session
 SPARE_TOKENS = 8
 """Tokens beyond the longest answer: room for another spelling in tokens, and to see it go on."""
 
-CHUNK_ROUNDS = 8
-"""Prompts handed to the runtime at once, in multiples of those decoded side by side."""
+CHUNK_ROUNDS = 4
+"""Prompts handed to a session at once, in multiples of those decoded side by side: a finished one
+makes room for the next."""
 
 Progress = Callable[[int, int], None]
 """Called with the number done and the number in all."""
@@ -72,18 +74,24 @@ def tokenize_task(session: Session, task: Task, model_context: int | None) -> Pr
 
 
 def exact_match(
-    session: Session, task: Task, prompts: Prompts, sequences: int, progress: Progress
+    sessions: Sequence[Session], task: Task, prompts: Prompts, sequences: int, progress: Progress
 ) -> AccuracyResult:
-    """Answer every item with `session`, `sequences` at a time, and count the right ones."""
+    """Answer every item, `sequences` at a time in each session, and count the right ones."""
     started = time.monotonic()
-    stop = session.end_tokens()
-    outcomes: list[Outcome] = []
-    # Within a chunk a finished prompt makes room for the next one; between chunks progress shows.
+    stop = sessions[0].end_tokens()
     chunk = sequences * CHUNK_ROUNDS
-    for first in range(0, len(task.items), chunk):
-        said = session.generate(prompts.tokens[first : first + chunk], prompts.max_tokens, stop)
-        for index, tokens in enumerate(said, first):
-            outcomes.append(judge(index, task.items[index], session.detokenize(tokens)))
+
+    def answer(session: Session, first: int) -> list[Outcome]:
+        batch = prompts.tokens[first : first + chunk]
+        said = session.generate(batch, prompts.max_tokens, stop)
+        return [
+            judge(index, task.items[index], session.detokenize(tokens))
+            for index, tokens in enumerate(said, first)
+        ]
+
+    outcomes: list[Outcome] = []
+    for done in side_by_side(sessions, answer, range(0, len(task.items), chunk)):
+        outcomes += done
         progress(len(outcomes), len(task.items))
     return AccuracyResult(
         task=Source(name=task.name, sha256=task.sha256),

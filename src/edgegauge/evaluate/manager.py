@@ -11,7 +11,7 @@ from edgegauge import __version__
 from edgegauge.artifact import Artifact
 from edgegauge.errors import InputError, MeasurementError
 from edgegauge.evaluate.result import EvaluationResult
-from edgegauge.evaluate.task import read_task, read_text
+from edgegauge.evaluate.task import Task, Text, read_task, read_text
 from edgegauge.evaluate.worker import Job
 from edgegauge.measure import child
 from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
@@ -23,7 +23,8 @@ from edgegauge.units import MB
 MODULE = "edgegauge.evaluate"
 """What the child runs; tests put a stand-in here."""
 
-ONE_THREAD_BYTES = 32 * MB
+LANE_BYTES = 32 * MB
+"""Artifacts smaller than this are evaluated in lanes (`lanes.py`)."""
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0..1) of what the note says is being done."""
@@ -47,15 +48,13 @@ def evaluate(
         raise InputError("nothing to evaluate on: neither a task nor a text was given")
     runtime = runtime_for(artifact.file_format)
     tool = Tool(edgegauge=__version__, runtime=runtime.name, runtime_version=runtime.version())
-    spec = spec_of(artifact)
-    job = Job(
-        artifact=artifact.path.absolute(),
-        file_format=artifact.file_format,
-        model_context=spec.context if spec else None,
+    cores = threads or default_threads()
+    job = _job(
+        artifact,
+        cores,
         task=read_task(task, limit) if task else None,
         text=read_text(text) if text else None,
         limit=limit,
-        threads=threads or sensible_threads(artifact.path.stat().st_size),
     )
     progress(0.0, "hashing the artifact")
     digest = digest_of(artifact)
@@ -64,20 +63,29 @@ def evaluate(
     return EvaluationResult(
         tool=tool,
         artifact=facts,
-        threads=job.threads,
+        threads=cores,
         warnings=_warnings(facts),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         **answer,
     )
 
 
-def sensible_threads(file_bytes: int) -> int:
-    """All physical cores, but one thread for a small artifact.
-
-    Its layers take microseconds, and waiting for the other threads after each costs more than they
-    save: many times more where another program wants the cores too.
-    """
-    return 1 if file_bytes < ONE_THREAD_BYTES else default_threads()
+def _job(
+    artifact: Artifact, cores: int, *, task: Task | None, text: Text | None, limit: int | None
+) -> Job:
+    """The job of a small artifact has a lane for each core, that of a larger one a thread."""
+    spec = spec_of(artifact)
+    small = artifact.path.stat().st_size < LANE_BYTES
+    return Job(
+        artifact=artifact.path.absolute(),
+        file_format=artifact.file_format,
+        model_context=spec.context if spec else None,
+        task=task,
+        text=text,
+        limit=limit,
+        threads=1 if small else cores,
+        lanes=cores if small else 1,
+    )
 
 
 def _in_child(job: Job, progress: Progress) -> dict[str, Any]:

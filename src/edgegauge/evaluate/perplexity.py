@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgegauge.errors import InputError, MeasurementError
 from edgegauge.evaluate.intervals import ratio_half_width
+from edgegauge.evaluate.lanes import side_by_side
 from edgegauge.evaluate.result import PerplexityResult, Source, Window
 from edgegauge.evaluate.task import Text
 from edgegauge.figure import Figure
@@ -52,13 +53,14 @@ def plan(tokens: int, room: int, stride: int, first: int) -> Iterator[Span]:
 
 
 def score_text(
-    session: Session, text: Text, context: int, limit: int | None, progress: Progress
+    sessions: Sequence[Session], text: Text, context: int, limit: int | None, progress: Progress
 ) -> PerplexityResult:
     """Score `text` (its first `limit` windows) in windows of `context` tokens.
 
     Raises InputError if there are fewer than two tokens to score.
     """
     started = time.monotonic()
+    session = sessions[0]
     begin = session.tokenize("")[:1]
     tokens = session.tokenize(text.content, special=False)
     first = 0 if begin else 1
@@ -67,9 +69,9 @@ def score_text(
     if spans[-1].end - first < 2:
         raise InputError(f"{text.name} is too short: {len(tokens)} tokens, at least 3 are needed")
     windows = []
-    for done, span in enumerate(spans, 1):
-        windows.append(_score(session, begin, tokens, span))
-        progress(done, len(spans))
+    for window in side_by_side(sessions, lambda s, span: _score(s, begin, tokens, span), spans):
+        windows.append(window)
+        progress(len(windows), len(spans))
     scored_bytes = _bytes(session, text, tokens, spans[-1].end, first)
     return PerplexityResult(
         text=Source(name=text.name, sha256=text.sha256),

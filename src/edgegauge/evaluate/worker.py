@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from edgegauge.evaluate.accuracy import exact_match, tokenize_task
+from edgegauge.evaluate.lanes import opened
 from edgegauge.evaluate.perplexity import DEFAULT_CONTEXT, score_text
 from edgegauge.evaluate.result import AccuracyResult, PerplexityResult
 from edgegauge.evaluate.task import Item, Task, Text
 from edgegauge.measure.child import Send
-from edgegauge.measure.runtimes import Runtime, runtime_for
+from edgegauge.measure.runtimes import Runtime, Session, runtime_for
 
 SEQUENCES = 16
 """Prompts decoded side by side: most of the gain of batching, at little memory."""
@@ -41,6 +42,9 @@ class Job:
     text: Text | None
     limit: int | None
     threads: int
+    """Of each lane."""
+    lanes: int
+    """Sessions side by side."""
 
     def to_json(self) -> dict[str, Any]:
         """The form that `from_json` reads back."""
@@ -84,12 +88,14 @@ def _accuracy(
     fitting = max(1, MAX_CONTEXT_TOKENS // prompts.context)
     sequences = min(SEQUENCES, fitting, len(task.items))
     context = prompts.context * sequences
-    with closing(
-        runtime.open(job.artifact, threads=job.threads, context=context, sequences=sequences)
-    ) as session:
-        facts.update(session.facts())
+
+    def open_one() -> Session:
+        return runtime.open(job.artifact, threads=job.threads, context=context, sequences=sequences)
+
+    with opened(min(job.lanes, len(task.items)), open_one) as sessions:
+        facts.update(sessions[0].facts())
         return exact_match(
-            session, task, prompts, sequences, lambda done, total: progress(done, total, "answers")
+            sessions, task, prompts, sequences, lambda done, total: progress(done, total, "answers")
         )
 
 
@@ -97,12 +103,14 @@ def _perplexity(
     runtime: Runtime, job: Job, text: Text, facts: dict[str, Any], progress: Progress
 ) -> PerplexityResult:
     context = min(DEFAULT_CONTEXT, job.model_context or DEFAULT_CONTEXT)
-    with closing(
-        runtime.open(job.artifact, threads=job.threads, context=context, all_logits=True)
-    ) as session:
-        facts.update(session.facts())
+
+    def open_one() -> Session:
+        return runtime.open(job.artifact, threads=job.threads, context=context, all_logits=True)
+
+    with opened(job.lanes, open_one) as sessions:
+        facts.update(sessions[0].facts())
         return score_text(
-            session, text, context, job.limit, lambda done, total: progress(done, total, "windows")
+            sessions, text, context, job.limit, lambda done, total: progress(done, total, "windows")
         )
 
 

@@ -31,12 +31,20 @@ LONGEST = 1.4
 def device_rows(prediction: DevicePrediction) -> list[CandidateRow]:
     """The candidates in the picture of a device, smallest first.
 
-    Of those that pass, the recommended one, then those of the frontier; and the smallest that fail.
+    Of those that pass, the recommended one, then those of the frontier. Of those that fail, the
+    closest in size to the recommended one; where none is, those that miss the fewest limits.
     """
+    chosen = next(
+        (r for r in prediction.candidates if is_recommended(r, prediction.recommended)), None
+    )
 
     def rank(row: CandidateRow) -> tuple[bool, bool, int]:
-        chosen = is_recommended(row, prediction.recommended)
-        return (not chosen, not row.frontier, row.file_bytes)
+        return (row is not chosen, not row.frontier, row.file_bytes)
+
+    def distance(row: CandidateRow) -> tuple[float, int]:
+        if chosen is None or not chosen.file_bytes:
+            return (len(row.broken), row.file_bytes)
+        return (abs(math.log(max(1, row.file_bytes) / chosen.file_bytes)), row.file_bytes)
 
     drawn = [
         r
@@ -44,7 +52,7 @@ def device_rows(prediction: DevicePrediction) -> list[CandidateRow]:
         if r.figures.decode_tok_per_s and r.figures.decode_tok_per_s.value > 0
     ]
     passing = sorted((r for r in drawn if r.passes), key=rank)[:MOST_PASSING]
-    failing = sorted((r for r in drawn if not r.passes), key=lambda r: r.file_bytes)
+    failing = sorted((r for r in drawn if not r.passes), key=distance)
     failing = failing[: MOST_ROWS - len(passing)]
     return sorted([*passing, *failing], key=lambda r: r.file_bytes)
 
@@ -75,7 +83,7 @@ def _bar(index: int, row: CandidateRow, prediction: DevicePrediction, room: floa
         "i": index, "name": name_of(row), "passes": row.passes,
         "recommended": is_recommended(row, prediction.recommended),
         "speed": speed.value, "low": max(speed.least, speed.value / 100), "high": speed.most,
-        "speed_text": f"{speed.value:.3g}",
+        "speed_text": value_of(speed).removesuffix(" tok/s"),
         "tip": f"{name_of(row)}: {value_of(speed)}, from {interval_of(speed) or 'no interval'}",
     }  # fmt: skip
     if memory:

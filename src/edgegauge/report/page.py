@@ -47,7 +47,7 @@ def render(summaries: Sequence[RunSummary]) -> str:
     notes = view.Notes()
     sections = [_section(s, f"s{i}", notes) for i, s in enumerate(summaries)]
     template = environment.get_template("template.html.j2")
-    return template.render(sections=sections, notes=notes, version=__version__)
+    return template.render(sections=sections, sources=notes.sources, version=__version__)
 
 
 def _section(summary: RunSummary, name: str, notes: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Pictures of the choice: size against quality, and latency against quality.
 
 A mark is a candidate: colour for the model, shape for the recipe, filled if it meets every limit,
-faint if it is not on the frontier. The step line joins the best of the frontier.
+faint if it does and another clearly beats it. The step line joins the best of the frontier.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _point(summary: RunSummary, row: CandidateRow, x: Figure, unit: str) -> list
             "x": x.value, "x_low": x.least, "x_high": x.most,
             "y": quality.value * scale, "y_low": quality.least * scale,
             "y_high": quality.most * scale,
-            "opacity": 1.0 if row.frontier else FAINTNESS,
+            "opacity": FAINTNESS if row.passes and not row.frontier else 1.0,
             "colour": key.colours[row.model], "shape": key.shapes[row.recipe],
             "fill": key.colours[row.model] if row.passes else SURFACE, "frontier": row.frontier,
             "recommended": is_recommended(row, summary.recommended),

@@ -51,7 +51,10 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure in a table; `kind` and `note` are None where the column's head says them."""
+    """A figure in a table; `kind` and `note` are None where the column's head says them.
+
+    `title` is shown where the pointer rests.
+    """
 
     text: str
     interval: str | None = None
@@ -160,14 +163,13 @@ def _column(name: str, rows: Sequence[CandidateRow], notes: Notes) -> tuple[Colu
             cells.append(Cell("\N{EN DASH}"))
             continue
         text, interval = value_of(figure, name), interval_of(figure, name)
-        title = f"{figure.kind}: {figure.source}; {text}" + (f" ({interval})" if interval else "")
         if unit:
             text = text.removesuffix(f" {unit}")
             interval = interval and interval.removesuffix(f" {unit}")
         broken = any(LIMITS[b.limit].figure == name for b in row.broken if b.limit in LIMITS)
         cells.append(
             Cell(
-                text, interval, title, None if kind else figure.kind,
+                text, interval, None, None if kind else figure.kind,
                 None if note else notes.number(figure.source), broken,
             )
         )  # fmt: skip
