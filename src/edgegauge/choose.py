@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from edgegauge.budget import Budget
 from edgegauge.figure import Figure, Kind
-from edgegauge.units import format_quantity
+from edgegauge.units import format_quality, format_quantity
 
 Key = tuple[str, str, str]
 """What tells candidates apart: model, recipe, format."""
@@ -262,9 +262,10 @@ def _reason(broken: Broken, verdict: Verdict) -> str:
         return f"{limit.noun}{on} is not known"
     mark = "~" if broken.figure.kind == "predicted" else ""
     unit = broken.figure.unit
-    seen = limit.says.format(mark + format_quantity(broken.figure.value, unit))
+    write = format_quality if limit.name == "quality" else format_quantity
+    seen = limit.says.format(mark + write(broken.figure.value, unit))
     doubt = " (uncertain)" if broken.limit in verdict.uncertain else ""
-    return f"{seen}{on}, {format_quantity(broken.required, unit)} {bound}{doubt}"
+    return f"{seen}{on}, {write(broken.required, unit)} {bound}{doubt}"
 
 
 def explain_choice(choice: Choice) -> str:

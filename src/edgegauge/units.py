@@ -66,3 +66,8 @@ def format_quantity(value: float, unit: str) -> str:
         return f"{value:.1f} %"
     number = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return number if unit == "1" else f"{number} {unit}"
+
+
+def format_quality(value: float, unit: str) -> str:
+    """A quality as people read it: a share (unit 1) is written in percent."""
+    return format_quantity(100 * value, "%") if unit == "1" else format_quantity(value, unit)

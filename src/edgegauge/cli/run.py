@@ -19,6 +19,7 @@ from edgegauge.errors import (
 )
 from edgegauge.pipeline import execute
 from edgegauge.plan import read_plan
+from edgegauge.report.shown import value_of
 from edgegauge.report.summary import CandidateKey, CandidateRow, DevicePrediction, RunSummary
 from edgegauge.units import format_bytes
 
@@ -123,7 +124,7 @@ def _rows(rows: list[CandidateRow], recommended: CandidateKey | None) -> Table:
             text_of(figures.decode_tok_per_s),
             text_of(figures.ttft_s),
             text_of(figures.peak_memory_bytes),
-            text_of(figures.quality),
+            value_of(figures.quality, "quality") if figures.quality else "-",
             escape(row.reason),
             style=None if row.passes else "dim",
         )

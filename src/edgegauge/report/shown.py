@@ -9,7 +9,7 @@ from typing import Any
 
 from edgegauge.figure import Figure
 from edgegauge.report.summary import CandidateFigures
-from edgegauge.units import format_quantity
+from edgegauge.units import format_quality, format_quantity
 
 FIGURES = {
     "decode_tok_per_s": "Decode",
@@ -49,9 +49,7 @@ LIMITS = {
 
 def quantity(value: float, unit: str, name: str = "") -> str:
     """A number as text; a quality that is a share is shown in percent."""
-    if name == "quality" and unit == "1":
-        return f"{100 * value:.1f} %"
-    return format_quantity(value, unit)
+    return format_quality(value, unit) if name == "quality" else format_quantity(value, unit)
 
 
 def value_of(figure: Figure, name: str = "") -> str:
