@@ -26,6 +26,9 @@ from edgegauge.units import format_bytes
 PREDICTED_ROWS = 6
 """Rows of a predicted device that the terminal shows; the report has them all."""
 
+WARNINGS = 6
+"""Warnings that the terminal shows."""
+
 
 @click.command("run")
 @click.argument("plan", required=False, type=click.Path(exists=True, path_type=Path))
@@ -54,13 +57,19 @@ def command(plan: Path | None, output: Path, limits: BudgetFlags, as_json: bool)
         emit_json(summary.model_dump(mode="json"))
     else:
         _print(summary)
-    for warning in summary.warnings:
-        warn(escape(warning))
+    _warn(summary.warnings)
     written = f"{output}/summary.json, {output}/results" + (f" and {page}" if page else "")
     stderr().print(f"written: {written}", soft_wrap=True, markup=False)
     if not summary.trustworthy:
         return EXIT_NOT_TRUSTWORTHY
     return EXIT_DONE if summary.recommended else EXIT_BROKEN_BUDGET
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings[:WARNINGS]:
+        warn(warning)
+    if len(warnings) > WARNINGS:
+        warn(f"{len(warnings) - WARNINGS} more in summary.json")
 
 
 def _talk(step: int, steps: int, what: str, *, reused: bool) -> None:
@@ -74,7 +83,7 @@ def _write_page(summary: RunSummary, path: Path) -> Path | None:
 
         write_page(summary, path)
     except MissingDependency as missing:
-        warn(f"no report.html: {missing}; {escape(missing.hint or '')}")
+        warn(f"no report.html: {missing}; {missing.hint}")
         return None
     return path
 
@@ -141,7 +150,7 @@ def _is(row: CandidateRow, key: CandidateKey | None) -> bool:
 
 def _host(summary: RunSummary) -> str:
     host, work = summary.host, summary.workload
-    threads = f", {work.threads} threads" if work else ""
+    threads = f", {work.threads} thread{'s' * (work.threads > 1)}" if work else ""
     return escape(f"{host.get('cpu_model', 'this machine')}{threads}")
 
 
