@@ -171,7 +171,8 @@ def test_small_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- kills
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it ignored
 from pathlib import Path
 from edgegauge.artifact import Origin
 from edgegauge.convert import ConversionJob
