@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sample_results import evaluation, figure, prediction, result, row, summary
 
@@ -254,10 +254,11 @@ def test_what_is_missing_is_left_out(changes: dict[str, object]) -> None:
     assert "None" not in Page(text).text and "nan" not in text.lower()
 
 
-NUMBERS = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-30, 1e30])
+NUMBERS = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 5e-324, 1e-30, 1e30])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@example([(5e-324, 5e-324, 5e-324, 1), (1.0, 1.0, 1.0, 2)])
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, st.integers(0, 2**50)), max_size=4))
 def test_no_figure_breaks_the_page(values: list[tuple[float, float, float, int]]) -> None:
     rows = [

@@ -31,6 +31,8 @@ from edgegauge.report.svg import ACCENT, FAINT, MUTED, PALETTE, SURFACE, draw
 
 WIDTH, HEIGHT = 420, 300
 FAINTNESS = 0.45
+SLOWEST_TOK_PER_S = 1e-9
+"""A slower rate is not drawn: it is an accident of a file, and its inverse may not be a number."""
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right"]
 """Of Vega; the template draws the same for the key."""
 
@@ -79,7 +81,7 @@ def latency_and_quality(summary: RunSummary, name: str) -> str | None:
     rows = []
     for row in summary.measured:
         speed = row.figures.decode_tok_per_s
-        if speed and speed.least > 0:
+        if speed and speed.least >= SLOWEST_TOK_PER_S:
             rows += _point(summary, row, _ms_per_token(speed), "ms")
     limits = limits_of(summary.budget)
     least = limits.get("decode_tok_per_s")
