@@ -17,6 +17,7 @@ from make_models import FAMILIES, make_folder, make_spec
 from edgegauge.artifact import Artifact, Origin, manifest_path, open_artifact, sha256_of
 from edgegauge.convert import ConversionJob
 from edgegauge.errors import InputError
+from edgegauge.gguf_header import tensor_name
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.model import ModelSpec, RopeScaling
 from edgegauge.recipe import GGUF_RECIPES, effective_bits, stored_tensors, tensor_bytes
@@ -24,7 +25,6 @@ from edgegauge_converters import gguf as converter
 from edgegauge_converters.blueprint import rotary_frequencies
 from edgegauge_converters.gguf_metadata import check_spec, query_gain, rope_factors
 from edgegauge_converters.gguf_rows import interleave
-from edgegauge_converters.names import gguf_name
 
 WIDTHS: dict[str, dict[str, Any]] = {
     "even": {"hidden": 256, "intermediate": 512, "head_dim": 64},
@@ -57,9 +57,9 @@ def test_predicted_bytes_are_the_written_bytes(tmp_path: Path, family: str, widt
             artifact = convert(spec, folder, tmp_path / "out", recipe)
             found = {t.name: t for t in gguf.GGUFReader(artifact.path).tensors}
             stored = stored_tensors(spec, recipe)
-            assert list(found) == [gguf_name(s.tensor) for s in stored]
+            assert list(found) == [tensor_name(s.tensor) for s in stored]
             for each in stored:
-                tensor = found[gguf_name(each.tensor)]
+                tensor = found[tensor_name(each.tensor)]
                 assert (tensor.tensor_type.name, int(tensor.n_bytes)) == (each.type, each.bytes)
                 assert int(tensor.n_elements) == each.tensor.elements
                 assert tensor.data_offset % 32 == 0

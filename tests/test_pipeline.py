@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from make_models import make_folder
 
 from edgegauge.cli import root
+from edgegauge.device import profiles_folder
 from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError
 from edgegauge.pipeline import execute
-from edgegauge.plan import read_plan
+from edgegauge.plan import PlanPrediction, read_plan
 from edgegauge.report.summary import RunSummary
+from edgegauge.summarise import predicted
 
 PLAN = """
 format = 1
@@ -117,6 +119,15 @@ def test_a_changed_model_is_converted_again(base: Path) -> None:
     _, talk = execute_plan(base)
     repeated = {what for what, reused in talk if not reused}
     assert repeated and all("small" in what for what in repeated)
+
+
+def test_a_prediction_may_name_files_beside_the_plan(base: Path) -> None:
+    profile = profiles_folder() / "raspberry-pi-4b-4gb.toml"
+    (base / "mine.toml").write_text(profile.read_text())
+    asked = PlanPrediction(device="mine.toml", models=["small"])
+    found = predicted(asked, base)
+    assert found.device.id == "raspberry-pi-4b-4gb"
+    assert {row.model for row in found.candidates} == {"small"}
 
 
 def test_a_broken_model_is_a_row_with_its_reason(base: Path) -> None:

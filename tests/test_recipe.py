@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgegauge.errors import InputError
+from edgegauge.gguf_header import tensor_name
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import (
     BLOCKS,
@@ -23,7 +24,6 @@ from edgegauge.recipe import (
     tensor_bytes,
     width_warning,
 )
-from edgegauge_converters.names import gguf_name
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "quantize_types.json").read_text())
 """Written by scripts/record_quantize_types."""
@@ -55,7 +55,7 @@ def test_types_are_those_of_llama_quantize(case: dict[str, Any], recipe: str) ->
     spec = ModelSpec(id="case", **case["spec"])
     by_role: dict[str, list[str]] = {}
     for stored in stored_tensors(spec, recipe):
-        name = gguf_name(stored.tensor)
+        name = tensor_name(stored.tensor)
         role = name if stored.tensor.layer is None else name.split(".", 2)[2]
         by_role.setdefault(role, []).append(stored.type)
     expected = {role: expand(runs) for role, runs in case["types"][recipe].items()}

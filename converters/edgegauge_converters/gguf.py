@@ -39,10 +39,10 @@ try:
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFWriter
 
+    from edgegauge.gguf_header import tensor_name
     from edgegauge_converters import tokenizer
     from edgegauge_converters.gguf_metadata import add_metadata, check_spec
     from edgegauge_converters.gguf_rows import CheckpointRows, SyntheticRows, row_step
-    from edgegauge_converters.names import gguf_name
     from edgegauge_converters.quantize import Bytes, encoder
     from edgegauge_converters.temporary_file import HashedFile, writing
     from edgegauge_converters.weights import Checkpoint, row_slices
@@ -113,7 +113,7 @@ def _header(
         tensor = each.tensor
         shape = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
         kind = GGMLQuantizationType[each.type]
-        writer.add_tensor_info(gguf_name(tensor), shape, np.dtype(np.float32), each.bytes, kind)
+        writer.add_tensor_info(tensor_name(tensor), shape, np.dtype(np.float32), each.bytes, kind)
     wide = width_warning(spec, recipe)
     return writer, [*vocabulary.warnings, *([wide] if wide else [])]
 
@@ -142,7 +142,7 @@ def _write_tensors(
         done += rows.nbytes
         if last:
             file.pad(ALIGNMENT)
-            progress(done / total, gguf_name(each.tensor))
+            progress(done / total, tensor_name(each.tensor))
 
 
 def _encoded(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgegauge.gguf_header import tensor_name
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.recipe import StoredTensor
 from edgegauge_converters.gguf_metadata import query_gain, rope_factors
-from edgegauge_converters.names import gguf_name
 from edgegauge_converters.quantize import Bytes, Encoder, check_finite
 from edgegauge_converters.synthetic import SyntheticBlocks
 from edgegauge_converters.weights import Checkpoint, widen
@@ -42,7 +42,7 @@ class CheckpointRows:
         if _is_interleaved(self._spec, tensor):
             bits = interleave(bits, self._spec.head_dim)
         dtype = self._weights.dtype(tensor)
-        name = gguf_name(tensor)
+        name = tensor_name(tensor)
         if dtype == stored.type == "F16":
             check_finite(bits, name)
             return bits.view(np.uint8)

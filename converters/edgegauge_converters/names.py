@@ -1,10 +1,8 @@
-"""Names of tensors: a role's name in Hugging Face checkpoints and in GGUF files.
+"""Names of tensors in Hugging Face checkpoints (those in GGUF files: `gguf_header.tensor_name`).
 
     hugging_face_name(spec, tensor)        # model.layers.3.self_attn.q_proj.weight
-    gguf_name(tensor)                      # blk.3.attn_q.weight
 
-Hugging Face names are those of the `modeling_*.py` files of the transformers library; GGUF names
-those of `gguf-py/gguf/constants.py` in llama.cpp.
+The names are those of the `modeling_*.py` files of the transformers library.
 """
 
 from __future__ import annotations
@@ -42,15 +40,6 @@ _HUGGING_FACE: dict[Role, str] = {
     "ffn_post_norm": "post_feedforward_layernorm.weight",
 }
 
-_GGUF: dict[Role, str] = {
-    "attn_q_bias": "attn_q.bias",
-    "attn_k_bias": "attn_k.bias",
-    "attn_v_bias": "attn_v.bias",
-    "attn_post_norm": "post_attention_norm.weight",
-    "ffn_post_norm": "post_ffw_norm.weight",
-}
-"""Roles whose name is not simply `<role>.weight`."""
-
 UNUSED = re.compile(
     r"rotary_emb\.inv_freq$"  # computed from the configuration
     r"|^(model\.)?(vision_tower|multi_modal_projector|vision_model|embed_vision)\."
@@ -84,9 +73,3 @@ def hugging_face_name(spec: ModelSpec, tensor: Tensor, prefix: str = "model.") -
     if tensor.layer is None:
         return prefix + suffix
     return f"{prefix}layers.{tensor.layer // spec.layer_repeats}.{suffix}"
-
-
-def gguf_name(tensor: Tensor) -> str:
-    """The name of this tensor, of an unrolled spec, in a GGUF file."""
-    name = _GGUF.get(tensor.role, f"{tensor.role}.weight")
-    return name if tensor.layer is None else f"blk.{tensor.layer}.{name}"

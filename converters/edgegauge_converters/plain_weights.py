@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegauge.errors import InputError
+from edgegauge.gguf_header import tensor_name
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge_converters.gguf_metadata import query_gain
 from edgegauge_converters.gguf_rows import INTERLEAVED
-from edgegauge_converters.names import gguf_name
 from edgegauge_converters.weights import Checkpoint
 
 Floats = NDArray[Any]
@@ -59,7 +59,7 @@ class GgufWeights:
 
     def __call__(self, tensor: Tensor) -> Floats:
         """The values, (rows, cols) or (cols,); InputError if the file has no such tensor."""
-        name = gguf_name(_executed(tensor, self._spec))
+        name = tensor_name(_executed(tensor, self._spec))
         if name not in self._stored:
             raise InputError(f"no tensor {name} @ {self._path}")
         stored = self._stored[name]

@@ -63,8 +63,3 @@ class Figure:
             "low": self.low,
             "high": self.high,
         }
-
-
-def overlap(a: Figure, b: Figure) -> bool:
-    """Whether the intervals of two figures share a point, so that neither is clearly larger."""
-    return a.least <= b.most and b.least <= a.most

@@ -53,7 +53,7 @@ def execute(plan: Plan, base: Path, folder: Path, talk: Talk) -> RunSummary:
     Raises InputError for a plan whose devices, recipes or bundled models do not exist; whatever
     goes wrong with one candidate is told in its row.
     """
-    predictions = [predicted(asked) for asked in plan.predict]
+    predictions = [predicted(asked, base) for asked in plan.predict]
     return summarise(plan, _outcomes(plan, base, folder, talk), predictions)
 
 

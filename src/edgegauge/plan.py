@@ -97,4 +97,5 @@ def locate(reference: str, base: Path) -> str:
         if not bundled.exists():
             raise InputError(f"no {reference!r}: the ladder has {', '.join(ladder.MODELS)}")
         return str(bundled)
-    return str(base / reference) if (base / reference).exists() else reference
+    path = (base / reference).absolute()
+    return str(path) if path.exists() else reference

@@ -3,8 +3,7 @@
 Format history:
     1  first version
 
-Raw samples are stored; the summary can be recomputed from them (`measure.statistics`). Two results
-are comparable only where `CHECKED_KEYS` agree.
+Raw samples are stored; the summary can be recomputed from them (`measure.statistics`).
 """
 
 from __future__ import annotations
@@ -15,11 +14,6 @@ from pydantic import Field
 
 from edgegauge.document import Document
 from edgegauge.figure import Figure
-
-CHECKED_KEYS = (
-    "host.cpu_model", "workload.prompt_tokens", "workload.generated_tokens", "workload.depth",
-    "workload.threads", "artifact.format",
-)  # fmt: skip
 
 
 class Tool(Document):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from edgegauge import __version__, catalog, device
@@ -20,7 +21,7 @@ from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.figure import Figure
 from edgegauge.find_model import resolve_model
 from edgegauge.fit import FitReport, Subject, fit, published_quality
-from edgegauge.plan import Plan, PlanPrediction
+from edgegauge.plan import Plan, PlanPrediction, locate
 from edgegauge.report.summary import (
     BrokenLimit,
     CandidateFigures,
@@ -169,14 +170,20 @@ def key_of(candidate: Candidate | None) -> CandidateKey | None:
     return CandidateKey(model=candidate.model, recipe=candidate.recipe, format=candidate.format)
 
 
-def predicted(asked: PlanPrediction) -> DevicePrediction:
-    """Catalog models on a device that is not here; InputError for an unknown device or model."""
+def predicted(asked: PlanPrediction, base: Path) -> DevicePrediction:
+    """Models on a device that is not here; paths are relative to `base`. Raises InputError."""
     metric = asked.budget.quality.metric if asked.budget.quality else DEFAULT_METRIC
-    found = [resolve_model(name) for name in asked.models or catalog.known_ids()]
+    found = [resolve_model(locate(name, base)) for name in asked.models or catalog.known_ids()]
     subjects = [
         Subject(f.spec, published_quality(f.entry, metric) if f.entry else None) for f in found
     ]
-    report = fit(device.load(asked.device), subjects, asked.recipes, asked.budget, metric=metric)
+    report = fit(
+        device.load(locate(asked.device, base)),
+        subjects,
+        asked.recipes,
+        asked.budget,
+        metric=metric,
+    )
     return prediction_of(report)
 
 
