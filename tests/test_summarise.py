@@ -12,7 +12,7 @@ from edgegauge.budget import Budget, QualityFloor
 from edgegauge.catalog import load
 from edgegauge.plan import Plan
 from edgegauge.result import Percentiles
-from edgegauge.summarise import Outcome, candidate_of, summarise, tail_of
+from edgegauge.summarise import Outcome, candidate_of, summarise
 
 
 def outcome(name: str, size: int = 1000, *, trustworthy: bool = True, correct: int = 8) -> Outcome:
@@ -39,9 +39,9 @@ def plan(**limits: object) -> Plan:
 
 def test_a_latency_limit_is_checked_against_the_worst_that_is_known() -> None:
     p50, p99, most = figure(1.0, "s"), figure(3.0, "s"), figure(4.0, "s")
-    assert tail_of(Percentiles(p50=p50, p99=p99, max=most, samples=400)) == p99
-    assert tail_of(Percentiles(p50=p50, max=most, samples=9)) == most
-    assert tail_of(Percentiles(p50=p50, samples=1)) == p50
+    assert Percentiles(p50=p50, p99=p99, max=most, samples=400).tail == p99
+    assert Percentiles(p50=p50, max=most, samples=9).tail == most
+    assert Percentiles(p50=p50, samples=1).tail == p50
 
 
 def test_quality_counts_only_on_the_metric_that_was_measured() -> None:

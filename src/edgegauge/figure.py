@@ -18,7 +18,21 @@ Kind = Literal["measured", "emulated", "predicted", "stated"]
 a known error; stated: copied from a named source."""
 
 Unit = Literal[
-    "tok/s", "s", "bytes", "B/s", "J", "J/token", "W", "Wh", "h", "%", "bits", "1", "nat"
+    "tok/s",
+    "1/s",
+    "s",
+    "bytes",
+    "B/s",
+    "J",
+    "J/token",
+    "J/inference",
+    "W",
+    "Wh",
+    "h",
+    "%",
+    "bits",
+    "1",
+    "nat",
 ]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

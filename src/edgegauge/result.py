@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgegauge.document import Document
+from edgegauge.energy import Energy
 from edgegauge.figure import Figure
 
 
@@ -38,8 +39,22 @@ class ArtifactFacts(Document):
     synthetic: bool = False
 
 
+class PromptSource(Document):
+    """A text that the prompts were cut from; the text itself stays out of the result."""
+
+    name: str
+    sha256: str
+
+
 class Workload(Document):
     """What each run does. Tokens and counts; `depth` tokens are in the cache before the clock."""
+
+    mode: Literal["burst", "sustained"] = "burst"
+    """sustained: decoding goes on until its rate is steady, and that rate is the result."""
+    prompt: PromptSource | None = None
+    """None: random tokens."""
+    parallel: int = Field(default=1, ge=1, le=256)
+    """Sequences decoded side by side, each with its own prompt and depth."""
 
     prompt_tokens: int = Field(default=128, gt=0, le=1_000_000)
     generated_tokens: int = Field(default=64, gt=1, le=1_000_000)
@@ -54,17 +69,22 @@ class Workload(Document):
 
     @property
     def context(self) -> int:
-        """Tokens of context that a round takes."""
+        """Tokens of context that one sequence of a round takes."""
         return self.depth + self.prompt_tokens + self.generated_tokens
 
 
 class Round(Document):
-    """One timed prefill and decode: seconds, the first token apart from the gaps after it."""
+    """One timed prefill and decode: seconds, the first token apart from the gaps after it.
+
+    With several sequences side by side each gap is one step of all of them.
+    """
 
     prefill_s: float
     ttft_s: float
     """Prefill plus choosing the first token."""
     inter_token_s: list[float]
+    start_s: float | None = None
+    """When it began, on the monotonic clock."""
 
 
 class Phase(Document):
@@ -76,6 +96,10 @@ class Phase(Document):
     file_bytes: int | None
     """Pages of files, the mapped weights among them; the system may drop and re-read them."""
     swap_bytes: int | None
+    pss_bytes: int | None = None
+    """Like RSS, with pages that other processes map too divided by their number."""
+    footprint_bytes: int | None = None
+    """macOS: phys_footprint, which its memory limits count; mapped weights are not in it."""
     peak_rss_bytes: int | None
     """VmHWM since the phase began; None where the kernel cannot reset it."""
 
@@ -108,28 +132,72 @@ class Percentiles(Document):
     max: Figure | None = None
     samples: int
 
+    @property
+    def tail(self) -> Figure:
+        """The 99th percentile, or the largest seen where the sample is too small for one.
+
+        The maximum of a small sample may lie below the true 99th percentile; a limit checked
+        against it is checked against the worst that was seen.
+        """
+        return self.p99 or self.max or self.p50
+
+
+class Failure(Document):
+    """A run that did not end well."""
+
+    run: int
+    """Counted from 0."""
+    phase: str
+    """What the child was doing: import, load, prefill, decode, ..."""
+    kind: Literal["killed", "crashed", "out of memory", "timeout", "failed"]
+    reason: str
+
 
 class MemorySummary(Document):
     """Peaks over all phases and runs; anonymous memory cannot be reclaimed, file pages can."""
 
+    outcome: Literal["fits", "thrashes", "out of memory"] | None = None
+    """thrashes: weights were re-read from storage, or swap was used, while tokens were timed."""
     peak_rss_bytes: Figure | None
     peak_anonymous_bytes: Figure | None
     peak_file_bytes: Figure | None
     phases: dict[str, Phase] = {}
 
 
-class Summary(Document):
-    """The figures of a result (design contract 4)."""
+class Sustained(Document):
+    """Decoding until the rate is steady: what is left of the first rate, and when."""
 
-    prefill_tok_per_s: Figure
-    decode_tok_per_s: Figure
-    ttft_s: Percentiles
-    inter_token_s: Percentiles
+    burst_tok_per_s: Figure
+    """The median rate of the first 30 s, or until the first throttling."""
+    plateau_tok_per_s: Figure | None
+    """None where the time ran out before the rate was steady."""
+    drop_percent: Figure | None
+    """From burst to plateau."""
+    time_to_plateau_s: float | None
+    peak_temperature_c: float | None
+    throttled: bool | None
+    """None where the machine does not tell."""
+
+
+class Summary(Document):
+    """The figures of a result (design contract 4).
+
+    Of a result that was imported from another tool, what that tool does not tell is None.
+    """
+
+    prefill_tok_per_s: Figure | None
+    decode_tok_per_s: Figure | None
+    ttft_s: Percentiles | None
+    inter_token_s: Percentiles | None
+    tpot_s: Percentiles | None = None
+    """Mean gap of each round: (last token - first token) / (generated tokens - 1)."""
     stall_share: Figure | None = None
     """Share of decoding time spent in gaps longer than three medians."""
-    load_s: Figure
+    load_s: Figure | None
     memory: MemorySummary
+    sustained: Sustained | None = None
     energy_j_per_token: Figure | None = None
+    """Total energy per generated token of the best source; `Result.energy` has the rest."""
     energy_reason: str | None = None
     """Why there is no energy figure."""
     battery: dict[str, Figure] | None = None
@@ -145,7 +213,23 @@ class Result(Document):
     """cpu_model, kernel, ...; `before` and `after` hold what may change during a run."""
     workload: Workload
     samples: list[Run]
+    failures: list[Failure] = []
+    energy: list[Energy] = []
+    """One entry per source, the best first."""
     summary: Summary
     warnings: list[str] = []
     trustworthy: bool = True
+    created: str
+
+
+class FailedResult(Document):
+    """What is written where no run ended well: the facts, and how each run failed."""
+
+    format: Literal[1] = 1
+    tool: Tool
+    artifact: ArtifactFacts
+    host: dict[str, Any]
+    workload: Workload
+    failures: list[Failure] = Field(min_length=1)
+    warnings: list[str] = []
     created: str

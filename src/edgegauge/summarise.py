@@ -31,7 +31,7 @@ from edgegauge.report.summary import (
     DevicePrediction,
     RunSummary,
 )
-from edgegauge.result import Percentiles, Result
+from edgegauge.result import Result
 
 MEASURED_METRIC = "exact_match"
 """The quality that an evaluation on a task gives."""
@@ -86,7 +86,7 @@ def candidate_of(outcome: Outcome, metric: str) -> Candidate:
     figures: dict[str, Figure | None] = {
         "decode_tok_per_s": summary.decode_tok_per_s,
         "prefill_tok_per_s": summary.prefill_tok_per_s,
-        "ttft_s": tail_of(summary.ttft_s),
+        "ttft_s": summary.ttft_s.tail if summary.ttft_s else None,
         "peak_memory_bytes": summary.memory.peak_rss_bytes,
         "energy_j_per_token": summary.energy_j_per_token,
         "battery_h": None,
@@ -102,15 +102,6 @@ def candidate_of(outcome: Outcome, metric: str) -> Candidate:
         effective_bits=manifest.effective_bits,
         figures=figures,
     )
-
-
-def tail_of(sample: Percentiles) -> Figure:
-    """The 99th percentile, or the largest seen where the sample is too small for one.
-
-    The maximum of a small sample may lie below the true 99th percentile; a limit checked against
-    it is checked against the worst that was seen.
-    """
-    return sample.p99 or sample.max or sample.p50
 
 
 def measured_rows(choice: Choice, outcomes: list[Outcome]) -> list[CandidateRow]:

@@ -173,5 +173,7 @@ def _interval(figure: Figure | None) -> str:
     return whole[whole.index("[") :] if "[" in whole else ""
 
 
-def _percentiles(found: Percentiles) -> tuple[str, ...]:
+def _percentiles(found: Percentiles | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
     return (*_cells(found.p50), text_of(found.p90), text_of(found.p99), text_of(found.max))

@@ -19,7 +19,7 @@ from edgegauge.errors import InputError
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.figure import Figure
 from edgegauge.report.summary import CandidateFigures, CandidateRow, RunSummary
-from edgegauge.result import ArtifactFacts, Percentiles, Result
+from edgegauge.result import ArtifactFacts, Result
 
 SUMMARY = "summary.json"
 KINDS = "a run's summary.json, a result of `edgegauge measure` or one of `edgegauge evaluate`"
@@ -160,7 +160,7 @@ def _figures(result: Result | None, evaluation: EvaluationResult | None) -> Cand
         found |= {
             "decode_tok_per_s": summary.decode_tok_per_s,
             "prefill_tok_per_s": summary.prefill_tok_per_s,
-            "ttft_s": _first_token(summary.ttft_s),
+            "ttft_s": summary.ttft_s.tail if summary.ttft_s else None,
             "peak_memory_bytes": summary.memory.peak_rss_bytes,
             "energy_j_per_token": summary.energy_j_per_token,
         }
@@ -170,11 +170,6 @@ def _figures(result: Result | None, evaluation: EvaluationResult | None) -> Cand
         if evaluation.perplexity:
             found["perplexity"] = evaluation.perplexity.perplexity
     return CandidateFigures(**found)
-
-
-def _first_token(times: Percentiles) -> Figure:
-    """The 99th percentile, or the largest seen where the sample is too small for one."""
-    return times.p99 or times.max or times.p50
 
 
 def _with_frontier(rows: list[CandidateRow]) -> list[CandidateRow]:
