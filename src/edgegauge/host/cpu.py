@@ -193,8 +193,13 @@ def _soc(tree: Tree, blocks: dict[int, dict[str, str]]) -> str:
         or _arm_core(block)
         or "unknown processor"
     )
-    name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\b\d+th Gen\b", " ", name)
-    return " ".join(name.split())[:120] or "unknown processor"
+    return chip_name(name) or "unknown processor"
+
+
+def chip_name(text: str) -> str:
+    """A processor's name without trademarks, clock and generation, so that sources agree on it."""
+    name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*|\b\d+th Gen\b", " ", text)
+    return " ".join(name.split())[:120]
 
 
 def _caches(tree: Tree, usable: list[int]) -> dict[int, int]:

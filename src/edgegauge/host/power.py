@@ -1,4 +1,4 @@
-"""The battery: its rated energy and its health, from /sys/class/power_supply.
+"""The battery and the chargers in /sys/class/power_supply: rated energy, health, who is online.
 
 Laptops report energy (µWh) or charge (µAh); Android phones charge. Charge becomes energy with the
 design voltage, or with 3.85 V, the nominal voltage of current phone cells, where none is given.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from edgegauge.host.tree import Tree
 
 SUPPLIES = "sys/class/power_supply"
+CHARGERS = ("Mains", "USB", "Wireless")
+"""Types of supplies (sysfs-class-power of the Linux kernel); of USB older kernels name variants."""
 NOMINAL_CELL_V = 3.85
 """Background knowledge; published Wh / mAh of phones gives 3.83 to 3.88 V."""
 LEAST_WH, MOST_WH = 0.5, 10_000
@@ -32,7 +34,7 @@ def battery(tree: Tree) -> BatteryFacts | None:
     """The machine's battery; None where it has none or hides it (Android does from apps)."""
     found = [
         facts
-        for name in tree.names(SUPPLIES)
+        for name in own_batteries(tree)
         if (facts := _battery(tree, f"{SUPPLIES}/{name}", name)) is not None
     ]
     if not found:
@@ -47,10 +49,29 @@ def battery(tree: Tree) -> BatteryFacts | None:
     )
 
 
+def own_batteries(tree: Tree) -> list[str]:
+    """Names of the machine's own batteries that are in place, not of its mouse or keyboard."""
+    return [
+        name
+        for name in tree.names(SUPPLIES)
+        if tree.text(f"{SUPPLIES}/{name}/type") == "Battery"
+        and tree.text(f"{SUPPLIES}/{name}/scope") != "Device"
+        and tree.text(f"{SUPPLIES}/{name}/present") != "0"
+    ]
+
+
+def chargers_online(tree: Tree) -> list[str]:
+    """Names of supplies other than batteries that say they deliver power."""
+    return [
+        name
+        for name in tree.names(SUPPLIES)
+        if (tree.text(f"{SUPPLIES}/{name}/type") or "").startswith(CHARGERS)
+        and tree.text(f"{SUPPLIES}/{name}/scope") != "Device"
+        and tree.integer(f"{SUPPLIES}/{name}/online")
+    ]
+
+
 def _battery(tree: Tree, at: str, name: str) -> BatteryFacts | None:
-    # Scope "Device" is the battery of a mouse or a keyboard.
-    if tree.text(f"{at}/type") != "Battery" or tree.text(f"{at}/scope") == "Device":
-        return None
     for quantity in ("energy", "charge"):
         design = tree.integer(f"{at}/{quantity}_full_design")
         if not design or design < 0:

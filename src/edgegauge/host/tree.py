@@ -1,8 +1,10 @@
 """Reading a machine's own description: the files of /proc and /sys, and a few system commands.
 
 `Tree()` is the machine itself; `Tree(folder)` is a recorded one, with the same paths below the
-folder and the output of commands in `commands/<name>.txt`. A file that is absent, unreadable or too
-long to be what it should be is None: phones and containers hide many of them.
+folder and the output of commands in `commands/<words joined by _>.txt`, or in
+`commands/<name>.txt` whatever its arguments. A file that is absent, unreadable or too long to be
+what it should be is None: phones and containers hide many of them. `refused` tells a file that is
+there but not for this user from one that is not there.
 """
 
 from __future__ import annotations
@@ -53,10 +55,22 @@ class Tree:
         except OSError:
             return False
 
+    def refused(self, path: str) -> bool:
+        """Whether this user lacks the permission to read this file, or to list this folder."""
+        try:
+            (self.root / path).open("rb").close()
+        except PermissionError:
+            return True
+        except (OSError, ValueError):  # absent, or a folder that may be listed
+            return False
+        return False
+
     def output(self, *command: str) -> str | None:
         """What a system command prints; None where it is absent or fails."""
         if self.root != LIVE:
-            return self.text(f"commands/{command[0]}.txt")
+            words = re.sub(r"[^A-Za-z0-9_.-]", "", "_".join(command))
+            recorded = self.text(f"commands/{words}.txt")
+            return self.text(f"commands/{command[0]}.txt") if recorded is None else recorded
         try:
             done = subprocess.run(command, capture_output=True, timeout=COMMAND_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError):
