@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgegauge.cli.calibrate_meter import command as calibrate_meter
 from edgegauge.cli.output import (
     emit_json,
     json_option,
@@ -28,7 +29,7 @@ FORMAT = 1
 """Version of the --json documents of this command."""
 
 
-@click.group()
+@click.group(commands=[calibrate_meter])
 def command() -> None:
     """Device profiles: list and show them, describe this machine, check a file."""
 
