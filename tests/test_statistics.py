@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgegauge.measure.statistics import centre, least_samples, quantile, ranks, stall_share
+from edgegauge.measure.statistics import (
+    centre,
+    least_samples,
+    quantile,
+    ranks,
+    repeatability,
+    stall_share,
+    t_95,
+)
 
 VALUES = st.lists(st.floats(min_value=1e-6, max_value=1e6), min_size=1, max_size=120)
 
@@ -90,3 +101,99 @@ def test_one_stall_shows_in_the_share_of_time() -> None:
     assert stall_share([0.01] * 99) == 0.0
     assert stall_share([0.01] * 99 + [0.99]) == pytest.approx(0.5)
     assert stall_share([]) is None
+
+
+# --- the 99th percentile of latencies ---
+
+NORMAL = NormalDist()
+
+
+def log_normal(uniform: np.ndarray) -> np.ndarray:
+    """Latencies of about 20 ms."""
+    return 0.020 * np.exp(0.25 * normal(uniform))
+
+
+def bimodal(uniform: np.ndarray) -> np.ndarray:
+    """Every fiftieth token meets a stall of 150 ms, so the 99th percentile lies among those."""
+    stalls = uniform >= 0.98
+    usual = 0.020 * np.exp(0.1 * normal(np.where(stalls, 0.5, uniform / 0.98)))
+    return np.where(stalls, 0.150 * np.exp(0.3 * normal((uniform - 0.98) / 0.02)), usual)
+
+
+def normal(uniform: np.ndarray) -> np.ndarray:
+    return np.interp(uniform, *GRID)
+
+
+SHARES = np.linspace(0.0005, 0.9995, 2000)
+GRID = (SHARES, np.array([NORMAL.inv_cdf(float(share)) for share in SHARES]))
+"""Shapes are functions of a uniform number that never fall, so the truth is their value at 0.99."""
+
+
+@pytest.mark.parametrize("n", [368, 500, 1000])
+@pytest.mark.parametrize("shape", [log_normal, bimodal])
+def test_the_interval_of_the_99th_percentile_covers_it(
+    shape: Callable[[np.ndarray], np.ndarray], n: int
+) -> None:
+    truth, covered, trials = shape(np.array(0.99)), 0, 1000
+    draw = np.random.default_rng(n)
+    for _ in range(trials):
+        found = quantile(shape(draw.uniform(size=n)).tolist(), 0.99)
+        assert found is not None and found.low is not None and found.high is not None
+        covered += bool(found.low <= truth <= found.high)
+    assert covered >= 0.95 * trials
+
+
+@pytest.mark.parametrize("shape", [log_normal, bimodal])
+def test_the_largest_of_299_exceeds_the_99th_percentile(
+    shape: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    truth, trials = shape(np.array(0.99)), 1000
+    draw = np.random.default_rng(3)
+    exceeded = below = 0
+    for _ in range(trials):
+        values = shape(draw.uniform(size=299)).tolist()
+        found = quantile(values, 0.99)
+        assert found is not None and found.low is not None and found.high is None
+        exceeded += bool(max(values) >= truth)
+        below += bool(found.low <= truth)
+    # By 0.05 % of all samples; three standard errors of 1000 trials are 2.1 %.
+    assert 1 - 0.99**299 >= 0.95 > 1 - 0.99**298
+    assert exceeded >= (0.95 - 0.021) * trials
+    assert below >= 0.95 * trials
+
+
+# --- would another call agree? ---
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706), (2, 4.303), (10, 2.228), (11, 2.201), (20, 2.086), (60, 2.000)]
+)
+def test_students_t_is_that_of_the_tables(freedom: int, t: float) -> None:
+    assert t_95(freedom) == pytest.approx(t, abs=0.001)
+
+
+def test_repeatability_is_the_half_width_of_the_mean_of_runs() -> None:
+    # Logs of -0.01, 0, 0.01: s = 0.01, and 4.303 x 0.01 / sqrt(3) = 0.0248.
+    runs = [math.exp(x) for x in (-0.01, 0.0, 0.01)]
+    assert repeatability(runs) == pytest.approx(math.expm1(0.02484), rel=1e-3)
+    assert repeatability([5.0] * 4) == 0.0
+
+
+@pytest.mark.parametrize("runs", [[], [1.0], [1.0, 0.0], [1.0, -2.0]])
+def test_one_run_says_nothing_about_the_next(runs: list[float]) -> None:
+    assert repeatability(runs) is None
+
+
+def test_the_repeatability_holds_between_calls() -> None:
+    # Five runs each with 1 % between processes: the truth lies within it in 95 % of calls, and two
+    # calls agree to within both.
+    draw = random.Random(5)
+    trials, held, agreed = 1000, 0, 0
+    for _ in range(trials):
+        calls = [[math.exp(draw.gauss(0, 0.01)) for _ in range(5)] for _ in range(2)]
+        means = [sum(map(math.log, runs)) / 5 for runs in calls]
+        widths = [math.log1p(repeatability(runs) or 0.0) for runs in calls]
+        held += abs(means[0]) <= widths[0]
+        agreed += abs(means[0] - means[1]) <= math.hypot(*widths)
+    assert held / trials >= 0.95 - 0.021  # three standard errors
+    assert agreed / trials >= 0.95

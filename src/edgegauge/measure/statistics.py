@@ -17,9 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
 
 CONFIDENCE = 0.95
+
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t for a two-sided 95 % interval with 1 to 10 degrees of freedom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,34 @@ def stall_share(gaps: Sequence[float]) -> float | None:
         return None
     limit = 3 * median(gaps)
     return math.fsum(gap for gap in gaps if gap > limit) / total
+
+
+def t_95(freedom: int) -> float:
+    """Student's t for a two-sided 95 % interval with that many degrees of freedom (at least 1).
+
+    From a table up to 10, then the first terms of its expansion around the normal distribution
+    (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5), right to 0.001.
+    """
+    if freedom <= len(T_95):
+        return T_95[freedom - 1]
+    z, v = 1.959964, float(freedom)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / v + second / v**2 + third / v**3
+
+
+def repeatability(per_run_medians: Sequence[float]) -> float | None:
+    """How far the mean of the runs' medians may be off, as a share: half of its 95 % interval.
+
+    Taken on logarithms, with Student's t, since runs (processes) differ by factors and their number
+    is small. Two repeats of the same measurement differ by more than sqrt(2) times this share in
+    about one case of twenty. None with fewer than 2 runs or a median that is not positive.
+    """
+    if len(per_run_medians) < 2 or min(per_run_medians) <= 0:
+        return None
+    logs = [math.log(value) for value in per_run_medians]
+    return math.expm1(t_95(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs)))
 
 
 def _log_mass(k: int, n: int, p: float) -> float:
