@@ -3,9 +3,14 @@
     with start("edgegauge.evaluate", job) as messages:
         for message in messages: ...
 
-The job is one JSON document on the child's stdin; each line it writes through `answering()` is one
-message. An `EdgeGaugeError` in the child is raised again here; a crash, a kill, garbage or a silent
-end becomes `MeasurementError` with the last words of its stderr, and a late one `RunTimeout`.
+    with converse("edgegauge.measure.block_worker", job) as conversation:
+        conversation.hear(timeout_s=60)                       # it has loaded
+        conversation.ask({"do": "idle", "seconds": 60}, timeout_s=130)
+
+The job is one line of JSON on the child's stdin, and so is each later command; each line that it
+writes through `serve` is one message. An `EdgeGaugeError` in the child is raised again here; a
+crash, a kill, garbage or a silent end becomes `ChildEnded` or `MeasurementError` with the last
+words of its stderr, and a late answer `RunTimeout`. The parent blocks in a read meanwhile.
 The child leads a process group of its own, which is killed as a whole, and dies with its parent.
 """
 
@@ -22,24 +27,75 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from edgegauge import errors
 from edgegauge.errors import EdgeGaugeError, MeasurementError, RunTimeout
 
 Message = dict[str, Any]
 Send = Callable[[Message], None]
+FailureKind = Literal["killed", "crashed", "out of memory", "timeout", "failed"]
 
 LAST_WORDS_BYTES = 2000
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
+KILLED, TERMINATED = -9, -15
+"""Statuses of a process that somebody ended, as opposed to a crash of its own."""
+NO_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "failed to allocate", "alloc_buffer")
+"""What Python, C++ and ggml say where an allocation is refused."""
+
+
+class ChildEnded(MeasurementError):
+    """The child is gone; `status` is its exit status, or less a signal's number."""
+
+    def __init__(self, message: str, hint: str | None = None, status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+def failure_kind(error: EdgeGaugeError) -> FailureKind:
+    """How a child failed, from the error that came of it.
+
+    A process that the kernel killed for memory looks like one that somebody killed: `killed`.
+    """
+    if isinstance(error, RunTimeout):
+        return "timeout"
+    if any(words.lower() in str(error).lower() for words in NO_MEMORY):
+        return "out of memory"
+    if isinstance(error, ChildEnded) and error.status < 0:
+        return "killed" if error.status in (KILLED, TERMINATED) else "crashed"
+    return "failed"
 
 
 @contextmanager
 def start(
     module: str, job: Message, *, timeout_s: float | None = None
 ) -> Iterator[Iterator[Message]]:
-    """Run `python -m module` on `job`; yields its messages as they come, and ends it at the end."""
+    """Run `python -m module` on `job`; yields its messages as they come, and ends it at the end.
+
+    `timeout_s` limits the whole job.
+    """
+    with _spawned(module) as conversation, conversation.limited(timeout_s):
+        conversation.tell(job, last=True)
+        yield conversation.rest()
+
+
+@contextmanager
+def converse(
+    module: str, job: Message, *, timeout_s: float | None = None
+) -> Iterator[Conversation]:
+    """Run `python -m module` on `job` and keep its stdin open for commands.
+
+    `timeout_s` limits writing the job; each `ask` and `hear` has a limit of its own.
+    """
+    with _spawned(module) as conversation:
+        with conversation.limited(timeout_s):
+            conversation.tell(job)
+        yield conversation
+
+
+@contextmanager
+def _spawned(module: str) -> Iterator[Conversation]:
     # -P: a file of the working directory must not shadow a library.
     command = [sys.executable, "-P", "-m", module, str(os.getpid())]
     pipe = subprocess.PIPE
@@ -49,20 +105,108 @@ def start(
             command, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True
         ) as process,
     ):
-        late = threading.Event()
+        try:
+            yield Conversation(process, stderr)
+        finally:
+            _kill(process)
+            with contextlib.suppress(BrokenPipeError):  # a command that was never read
+                assert process.stdin
+                process.stdin.close()
+
+
+class Conversation:
+    """The parent's side of a child that answers one message per command.
+
+    Messages `{"phase": NAME}` in between are no answers; the last name is kept in `phase`.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+        self.phase = "start"
+        self._process = process
+        self._stderr = stderr
+        self._late_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the child."""
+        return self._process.pid
+
+    def ask(
+        self,
+        command: Message,
+        *,
+        timeout_s: float | None,
+        heard: Callable[[Message], object] = lambda message: None,
+    ) -> Message:
+        """Send a command and wait for its answer; the child is stopped when that is late.
+
+        `heard` is called at once with each phase that the child enters meanwhile.
+        """
+        with self.limited(timeout_s):
+            self.tell(command)
+            return self._answer(heard)
+
+    def hear(self, *, timeout_s: float | None) -> Message:
+        """Wait for an answer to what was said before: to the job, after `converse`."""
+        with self.limited(timeout_s):
+            return self._answer(lambda message: None)
+
+    def tell(self, message: Message, *, last: bool = False) -> None:
+        """Send one line; after the `last` one the child reads the end of its input."""
+        assert self._process.stdin  # a pipe
+        with contextlib.suppress(BrokenPipeError):  # it is dead: the next read says how it ended
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+            if last:
+                self._process.stdin.close()
+
+    def rest(self) -> Iterator[Message]:
+        """Every message until the child ends, which it must do with status 0."""
+        while (message := self._next()) is not None:
+            yield message
+
+    @contextmanager
+    def limited(self, timeout_s: float | None) -> Iterator[None]:
+        """Stop the child, and all it started, when this block takes longer than that."""
+        if timeout_s is None:
+            yield
+            return
 
         def stop() -> None:
-            late.set()
-            _kill(process)
+            self._late_s = timeout_s
+            _kill(self._process)
 
-        timer = threading.Timer(timeout_s or 0, stop)
-        if timeout_s is not None:
-            timer.start()
+        timer = threading.Timer(timeout_s, stop)
+        timer.daemon = True
+        timer.start()
         try:
-            yield _messages(process, job, stderr, late, timeout_s)
+            yield
         finally:
             timer.cancel()
-            _kill(process)
+
+    def _answer(self, heard: Callable[[Message], object]) -> Message:
+        while (message := self._next()) is not None:
+            if "phase" not in message:
+                return message
+            heard(message)
+        raise ChildEnded("the runtime's process ended without an answer")
+
+    def _next(self) -> Message | None:
+        """The next message; None where the child ended well."""
+        assert self._process.stdout  # a pipe
+        line = self._process.stdout.readline()
+        if line and self._late_s is None:
+            message = _message(line)
+            if "error" in message:
+                raise _error(message["error"])
+            self.phase = str(message.get("phase", self.phase))
+            return message
+        status = self._process.wait()
+        if self._late_s is not None:
+            raise RunTimeout(f"stopped after {self._late_s:g} s, its limit")
+        if status:
+            raise ChildEnded(_cause(status, self._stderr), hint=_hint(status), status=status)
+        return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -133,7 +277,7 @@ def _cause(status: int, stderr: IO[bytes]) -> str:
 
 
 def _hint(status: int) -> str | None:
-    if status == -signal.SIGKILL:
+    if status == KILLED:
         return "the system kills a process when memory runs out: try a smaller artifact"
     if status < 0:
         return "a crash inside the runtime: check the artifact's hash, or try another recipe"
@@ -154,13 +298,19 @@ def serve(work: Callable[[Message, Send], None]) -> int:
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 
-        job = json.load(sys.stdin)
+        job = json.loads(sys.stdin.readline())
         try:
             work(job, send)
         except EdgeGaugeError as error:
             described = {"type": type(error).__name__, "message": str(error), "hint": error.hint}
             send({"error": described})
     return 0
+
+
+def commands() -> Iterator[Message]:
+    """In the child: what the parent says after the job, until it has no more to say."""
+    for line in sys.stdin:
+        yield json.loads(line)
 
 
 def _die_with(parent: int) -> None:
