@@ -3,7 +3,9 @@
 `smaps_rollup` is exact and is read at the end of a phase only, because it walks the page tables.
 The peak within a phase is VmHWM, reset by writing 5 to clear_refs when the phase begins (Linux, and
 only where the kernel allows it). `ru_maxrss` is not used: a child inherits it from its parent.
-Where /proc is absent, psutil gives the resident size and nothing more.
+Where /proc is absent, psutil tells what the system does: the resident size, on macOS phys_footprint
+(dirty and compressed memory, which its limits count and mapped weights are not part of), on Windows
+the peak working set of the whole process.
 
     phases = Phases()
     phases.begin("load"); ...; phases.end()
@@ -12,7 +14,9 @@ Where /proc is absent, psutil gives the resident size and nothing more.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from edgegauge.units import KIB, MIB
 
@@ -43,7 +47,8 @@ class Phases:
     def end(self) -> None:
         """End the phase and read the memory it leaves behind."""
         assert self._name is not None
-        peak = status(self._root).get("VmHWM")
+        told = status(self._root)
+        peak = told.get("VmHWM") if told else _peak_told_by_psutil()
         reading = read(self._root)
         resident = reading["rss_bytes"] or 0
         self._keep_peak(peak)
@@ -59,25 +64,53 @@ class Phases:
 
 
 def read(root: Path = SELF) -> dict[str, int | None]:
-    """Resident bytes now: all, anonymous (cannot be reclaimed), file-backed (can be), swapped."""
+    """Bytes now: all resident, anonymous (cannot be reclaimed), file-backed (can be), swapped.
+
+    `pss_bytes` counts shared pages in parts, `footprint_bytes` is macOS's; what the system does
+    not tell is None.
+    """
     exact = _fields(root / "smaps_rollup")
     if "Rss" in exact and "Anonymous" in exact:
-        return _reading(exact["Rss"], exact["Anonymous"], exact.get("Swap"))
+        return _reading(exact["Rss"], exact["Anonymous"], exact.get("Swap"), exact.get("Pss"))
     rough = status(root)
     if "VmRSS" in rough:
         return _reading(rough["VmRSS"], rough.get("RssAnon"), rough.get("VmSwap"))
-    import psutil
-
-    return _reading(psutil.Process().memory_info().rss, None, None)
+    return _told_by_psutil()
 
 
-def _reading(rss: int, anonymous: int | None, swap: int | None) -> dict[str, int | None]:
+def _reading(
+    rss: int, anonymous: int | None, swap: int | None, pss: int | None = None
+) -> dict[str, int | None]:
     return {
         "rss_bytes": rss,
         "anonymous_bytes": anonymous,
         "file_bytes": None if anonymous is None else rss - anonymous,
         "swap_bytes": swap,
+        "pss_bytes": pss,
+        "footprint_bytes": None,
     }
+
+
+def _told_by_psutil() -> dict[str, int | None]:
+    """A reading without /proc; psutil 8 tells anonymous memory and the footprint on macOS."""
+    info = _psutil_info()
+    reading = _reading(info.rss, getattr(info, "rss_anon", None), None)
+    return {**reading, "footprint_bytes": getattr(info, "phys_footprint", None)}
+
+
+def _peak_told_by_psutil() -> int | None:
+    """Peak of the whole process without /proc: the peak working set on Windows."""
+    info = _psutil_info()
+    # psutil 8 has renamed the Windows field, and warns of the old name.
+    peak = getattr(info, "peak_rss", None)
+    return peak if peak is not None else getattr(info, "peak_wset", None)
+
+
+def _psutil_info() -> Any:
+    import psutil
+
+    process = psutil.Process()
+    return (getattr(process, "memory_info_ex", None) or process.memory_info)()
 
 
 def status(root: Path = SELF) -> dict[str, int]:
@@ -98,6 +131,19 @@ def _fields(path: Path) -> dict[str, int]:
         if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
             found[name] = int(words[0]) * KIB
     return found
+
+
+def settle_file(path: Path) -> None:
+    """Have a file's pages written out, so that a process that maps them can drop them.
+
+    Pages of a file that was just written are dirty: until they are on the disk they count as
+    memory that cannot be reclaimed, and writing them would go on during the first runs.
+    """
+    with path.open("rb") as stream:
+        try:
+            os.fsync(stream.fileno())
+        except OSError:  # a file system that cannot: its pages are as they are
+            return
 
 
 def _reset_peak(root: Path) -> bool:
