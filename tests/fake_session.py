@@ -61,6 +61,9 @@ class FakeSession:
     def argmax(self) -> int:
         raise NotImplementedError
 
+    def rewind(self, tokens: int) -> bool:
+        raise NotImplementedError
+
     def facts(self) -> dict[str, Any]:
         return {}
 

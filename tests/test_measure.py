@@ -20,7 +20,7 @@ from make_gguf import write_gguf
 from edgegauge.artifact import Artifact, ArtifactFile, Manifest, Origin, sha256_of
 from edgegauge.errors import InputError, MeasurementError, RunTimeout
 from edgegauge.host.tree import Tree
-from edgegauge.measure import manager
+from edgegauge.measure import series
 from edgegauge.measure.manager import check_memory, default_threads, measure
 from edgegauge.model import ModelSpec
 from edgegauge.result import Result, Workload
@@ -49,7 +49,7 @@ def result(gguf: Path) -> Result:
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
     """Puts a module with this body in the place of the worker."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(manager, "MODULE", "stand_in")
+    monkeypatch.setattr(series, "MODULE", "stand_in")
 
     def write(body: str) -> None:
         (tmp_path / "stand_in.py").write_text(textwrap.dedent(body))
@@ -100,7 +100,7 @@ def test_figures_say_what_they_are(result: Result) -> None:
         assert figure.low is not None and figure.high is not None
         assert figure.low <= figure.value <= figure.high
     assert result.summary.energy_j_per_token is None
-    assert "no energy meter" in (result.summary.energy_reason or "")
+    assert "not asked for" in (result.summary.energy_reason or "")
 
 
 def test_a_bare_file_is_described_by_what_the_runtime_found(result: Result, gguf: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_hanging_child_and_what_it_started_are_stopped(
         ("print('hello there')", "no message: hello there", None),
         ("print('[1, 2]')", r"no message: \[1, 2\]", None),
         ("""print('{"run": {"load_s": "fast"}}')""", "makes no sense", None),
-        ("""print('{"something": 1}')""", "phase None: the child ended without", None),
+        ("""print('{"something": 1}')""", "starting: the child ended without", None),
         ("""print('{"error": "?"}')""", "no message", None),
     ],
 )  # fmt: skip

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from make_gguf import END, write_gguf
+from make_models import make_folder
 
+from edgegauge.artifact import Origin
+from edgegauge.convert import ConversionJob
 from edgegauge.errors import InputError, MeasurementError, MissingDependency
-from edgegauge.measure.runtimes import Session, llama_cpp, llama_log, runtime_for
+from edgegauge.measure.runtimes import (
+    ParallelSession,
+    Session,
+    llama_cpp,
+    llama_log,
+    runtime_for,
+)
 from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
+from edgegauge_converters.gguf import GgufConverter
 
 pytest.importorskip("llama_cpp")
 
@@ -87,6 +98,69 @@ def test_several_prompts_get_the_answers_each_gets_alone(plain: Path) -> None:
         together = three.generate(prompts, 10, frozenset())
     assert together == alone
     assert alone[0] != alone[3]
+
+
+def continued(session: ParallelSession, prompts: list[list[int]], count: int) -> list[list[int]]:
+    """Greedy answers of all prompts side by side."""
+    session.prefill_many(prompts)
+    answers = [session.argmax_many()]
+    for _ in range(count - 1):
+        session.step_many(answers[-1])
+        answers.append(session.argmax_many())
+    return [list(answer) for answer in zip(*answers, strict=True)]
+
+
+@pytest.mark.parametrize("length", [5, 700])  # 3 x 700 tokens take two batches
+def test_sequences_side_by_side_answer_as_each_does_alone(plain: Path, length: int) -> None:
+    prompts = [[3 + (i * i + 7 * n) % 290 for i in range(length)] for n in range(3)]
+    with closing(LlamaCppRuntime().open(plain, threads=1, context=1024)) as one:
+        alone = [greedy(one, prompt, 6) for prompt in prompts]
+    with closing(LlamaCppRuntime().open(plain, threads=1, context=3 * 1024, sequences=3)) as three:
+        assert isinstance(three, ParallelSession)
+        assert continued(three, prompts, 6) == alone
+        three.reset()
+        three.prefill_many([p[:2] for p in prompts])
+        assert continued(three, [p[2:] for p in prompts], 6) == alone
+        with pytest.raises(MeasurementError, match="needs 1100 tokens of context"):
+            three.prefill_many([[5] * (1100 - length - 5)] * 3)
+    assert len({tuple(answer) for answer in alone}) == 3
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_decoding_after_a_rewind_is_decoding_afresh(session: Session, kept: int) -> None:
+    fresh = greedy(session, PROMPT, 8)
+    assert session.rewind(len(PROMPT) + kept)
+    for token, following in pairwise(fresh[kept:]):
+        session.step(token)
+        assert session.argmax() == following
+    assert session.rewind(0)
+    assert greedy(session, PROMPT, 8) == fresh
+
+
+def test_a_rewind_of_parallel_sequences_rewinds_all(plain: Path) -> None:
+    prompts = [[1, 5 + n, 9, 200 - n] for n in range(2)]
+    with closing(LlamaCppRuntime().open(plain, threads=1, context=512, sequences=2)) as two:
+        first = continued(two, prompts, 5)
+        assert two.rewind(2)
+        assert continued(two, [p[2:] for p in prompts], 5) == first
+
+
+def test_a_sliding_window_is_not_rewound_beyond_what_it_kept(tmp_path: Path) -> None:
+    spec = make_folder(tmp_path / "folder", "gemma3")
+    origin = Origin(kind="folder", reference="gemma3")
+    job = ConversionJob(
+        spec=spec, folder=tmp_path / "folder", origin=origin, recipe="f16", output=tmp_path / "out"
+    )
+    path = GgufConverter().convert(job, lambda done, what: None).path
+    prompt = [3 + i % 200 for i in range(900)]
+    with closing(LlamaCppRuntime().open(path, threads=1, context=1024)) as session:
+        fresh = greedy(session, prompt, 3)
+        assert session.rewind(900)
+        session.step(fresh[0])
+        assert session.argmax() == fresh[1]
+        assert not session.rewind(100)
+        session.step(fresh[1])
+        assert session.argmax() == fresh[2]
 
 
 def test_generation_ends_before_the_stop_token(session: Session) -> None:

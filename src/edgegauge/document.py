@@ -50,6 +50,19 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_rows(path: Path) -> list[Any]:
+    """The values of a JSON array, or of JSON lines, unchecked; raises InputError."""
+    rows: list[Any] = _decode(path, _rows)
+    return rows
+
+
+def _rows(text: str) -> list[Any]:
+    if text.lstrip().startswith("["):
+        value = json.loads(text)
+        return value if isinstance(value, list) else [value]
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
 def parse(value: Any, schema: type[T], where: str) -> T:
     """`value` as a `schema`; `where` names its origin in the error."""
     try:

@@ -8,12 +8,14 @@ Raw samples are stored; the summary can be recomputed from them (`measure.statis
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from edgegauge.document import Document
+from edgegauge.document import Document, parse, read_json_object
 from edgegauge.energy import Energy
+from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 
 
@@ -33,7 +35,8 @@ class ArtifactFacts(Document):
     recipe: str | None
     format: Literal["gguf", "onnx", "tflite"]
     file_bytes: int
-    sha256: str
+    sha256: str | None
+    """None where a result was imported and the file is not here to be hashed."""
     parameters: int | None = None
     effective_bits: float | None = None
     synthetic: bool = False
@@ -104,20 +107,47 @@ class Phase(Document):
     """VmHWM since the phase began; None where the kernel cannot reset it."""
 
 
-class Run(Document):
-    """One child process."""
+class ChildRun(Document):
+    """What is known of a child process, whatever it timed."""
 
-    load_s: float
-    rounds: list[Round]
+    load_s: float | None
+    """None: not timed, in a sustained run."""
     phases: dict[str, Phase]
-    """import (interpreter and libraries, no model), load, prefill, decode (in this order)."""
+    """import (interpreter and libraries, no model), load, then the work, in this order."""
     peak_rss_bytes: int | None = None
     """The largest resident size of the whole process."""
     major_faults: int | None = None
-    """Pages read from storage during the timed rounds; the untimed round has touched them all."""
+    """Pages read from storage while it was timed; the untimed work before has touched them all."""
     involuntary_switches: int | None = None
-    """Times the scheduler took the CPU away during the timed rounds."""
+    """Times the scheduler took the CPU away while it was timed."""
     runtime_facts: dict[str, Any] = {}
+
+    @property
+    def passes(self) -> int:
+        """Passes over the weights that were timed."""
+        raise NotImplementedError
+
+
+class Run(ChildRun):
+    """A child that timed rounds of a language model; its phases end with prefill and decode."""
+
+    rounds: list[Round]
+
+    @property
+    def passes(self) -> int:
+        """One for each prompt, one for each token after the first."""
+        return sum(1 + len(timed.inter_token_s) for timed in self.rounds)
+
+
+class Repetitions(Document):
+    """One test of another tool, which times prompts and decoding apart and in one process."""
+
+    test: Literal["prefill", "decode"]
+    tokens: int = Field(gt=0)
+    """Of each repetition."""
+    depth: int = Field(ge=0)
+    """Tokens in the context before each."""
+    seconds: list[float] = Field(min_length=1)
 
 
 class Percentiles(Document):
@@ -213,6 +243,8 @@ class Result(Document):
     """cpu_model, kernel, ...; `before` and `after` hold what may change during a run."""
     workload: Workload
     samples: list[Run]
+    imported: list[Repetitions] = []
+    """In place of samples, where another tool measured."""
     failures: list[Failure] = []
     energy: list[Energy] = []
     """One entry per source, the best first."""
@@ -233,3 +265,22 @@ class FailedResult(Document):
     failures: list[Failure] = Field(min_length=1)
     warnings: list[str] = []
     created: str
+
+
+def result_from(value: dict[str, Any], where: str) -> Result | FailedResult:
+    """A result document, of whichever of the two kinds it is; InputError with every problem."""
+    if "samples" not in value and "failures" in value:
+        return parse(value, FailedResult, where)
+    return parse(value, Result, where)
+
+
+def read_result(path: Path) -> Result:
+    """The result file at `path`; InputError, with the reason, where no run of it ended well."""
+    found = result_from(read_json_object(path), str(path))
+    if isinstance(found, FailedResult):
+        last = found.failures[-1]
+        raise InputError(
+            f"{path} holds no figures, because its measurement failed: {last.reason}",
+            hint="measure again",
+        )
+    return found

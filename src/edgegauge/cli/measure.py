@@ -1,179 +1,169 @@
-"""`edgegauge measure`: run an artifact here, print its figures, write the result file."""
+"""`edgegauge measure`: run an artifact here, print its figures, write the result files."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgegauge import device as devices
-from edgegauge.artifact import open_artifact
-from edgegauge.cli.output import (
-    emit_json,
-    json_option,
-    progress,
-    stderr,
-    stdout,
-    table,
-    text_of,
-    warn,
-)
+from edgegauge.artifact import Artifact, manifest_path, open_artifact
+from edgegauge.cli.measure_graph import check_options, measure_file, show_graph
+from edgegauge.cli.measure_options import Asked, measure_options
+from edgegauge.cli.measure_show import show
+from edgegauge.cli.output import emit_json, json_option, progress, stderr, warn
 from edgegauge.document import write_json
-from edgegauge.errors import EXIT_NOT_TRUSTWORTHY
-from edgegauge.figure import Figure
-from edgegauge.measure.manager import default_threads, measure
-from edgegauge.result import Percentiles, Result, Workload
-from edgegauge.units import format_bytes
+from edgegauge.errors import EXIT_NOT_TRUSTWORTHY, RunTimeout
+from edgegauge.measure.graphs import graph_format
+from edgegauge.measure.machine import Machine
+from edgegauge.measure.manager import measure_grid, name_of
+from edgegauge.measure.metering import battery_here, with_battery
+from edgegauge.measure.results import error_of
+from edgegauge.result import FailedResult, Result
+from edgegauge.usage import load as load_usage
 
 RESULTS = Path("results")
-TIMEOUT_S = 3600.0
 
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=128, show_default=True)
-@click.option(
-    "--generated-tokens", type=click.IntRange(2, 1_000_000), default=64, show_default=True
-)
-@click.option(
-    "--depth",
-    type=click.IntRange(0, 1_000_000),
-    default=0,
-    show_default=True,
-    help="Tokens already in the context when the clock starts.",
-)
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), show_default="the physical cores it may use"
-)
-@click.option(
-    "--runs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Child processes."
-)
-@click.option(
-    "--repetitions",
-    type=click.IntRange(1, 10_000),
-    default=3,
-    show_default=True,
-    help="Timed rounds in each run, at least.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(0, min_open=True),
-    default=TIMEOUT_S,
-    show_default=True,
-    help="Seconds that one run may take.",
-)
+@measure_options
 @click.option(
     "--device", help="Compare memory with this device profile; the speed stays this machine's."
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file.  [default: results/<artifact>-<hash>.json]",
+    type=click.Path(path_type=Path),
+    help="Result file, or a folder for several.  [default: results/<artifact>-<hash>.json]",
 )
 @json_option
 def command(
-    artifact: Path,
-    prompt_tokens: int,
-    generated_tokens: int,
-    depth: int,
-    threads: int | None,
-    runs: int,
-    repetitions: int,
-    timeout_s: float,
-    device: str | None,
-    output: Path | None,
-    as_json: bool,
+    artifact: Path, device: str | None, output: Path | None, as_json: bool, **asked: Any
 ) -> int:
-    """Run ARTIFACT here and record speed, latency and memory.
+    """Run ARTIFACT here and record speed, latency, memory and energy.
 
-    ARTIFACT is a model file, or a folder that holds one. The result is written even where the
-    machine disturbed it; the exit status is 4 then.
-    """  # fmt: skip
+    ARTIFACT is a model file, or a folder that holds one; an ONNX or TFLite file that is no language
+    model is run on random inputs, or on --text. Comma lists of --prompt-tokens, --depth
+    and --parallel make a grid, whose configurations take turns. The results are written even where
+    the machine disturbed them; the exit status is 4 then.
+    """
     profile = devices.load(device) if device else None
-    found = open_artifact(artifact)
-    workload = Workload(
-        prompt_tokens=prompt_tokens,
-        generated_tokens=generated_tokens,
-        depth=depth,
-        threads=threads or default_threads(),
-        runs=runs,
-        repetitions=repetitions,
-    )
-    with progress(f"measure {found.name}", total=1.0) as advance:
-        result = measure(found, workload, timeout_s=timeout_s, progress=advance)
-    path = output or RESULTS / default_name(result)
+    wanted = Asked(**asked)
+    if is_graph(artifact):
+        return _graph(artifact, wanted, output, as_json)
+    check_options(click.get_current_context(), graph=False)
+    if wanted.results > 1 and output and output.suffix:
+        text = f"{wanted.results} results need a folder, and {output.name} looks like a file"
+        raise click.BadParameter(text, param_hint="--output")
+    alone = wanted.results == 1
+
+    def keep(result: Result | FailedResult) -> None:
+        path = _place(default_name(result), output, alone=alone)
+        write_json(path, result.model_dump(mode="json"))
+
+    results = _results(open_artifact(artifact), wanted, keep)
+    paths = [_place(default_name(result), output, alone=alone) for result in results]
+    documents = [result.model_dump(mode="json") for result in results]
+    for path, document in zip(paths, documents, strict=True):
+        write_json(path, document)
+    if as_json:
+        emit_json(documents[0] if len(results) == 1 else {"format": 1, "results": documents})
+    else:
+        show([result for result in results if isinstance(result, Result)], profile)
+    for warning in _warnings(results):
+        warn(warning)
+    for path in paths:
+        stderr().print(f"result written to {path}", soft_wrap=True, markup=False)
+    return _status(results)
+
+
+def is_graph(path: Path) -> bool:
+    """Whether the file is an ONNX or TFLite graph that no manifest calls a language model."""
+    return graph_format(path) is not None and not manifest_path(path).exists()
+
+
+def _graph(path: Path, asked: Asked, output: Path | None, as_json: bool) -> int:
+    check_options(click.get_current_context(), graph=True)
+    result = measure_file(path, asked)
     document = result.model_dump(mode="json")
-    write_json(path, document)
+    name = _file_name(result.graph.name, result.graph.sha256, result.workload.model_dump_json())
+    written = _place(name, output, alone=True)
+    write_json(written, document)
     if as_json:
         emit_json(document)
     else:
-        _show(result, profile)
+        show_graph(result)
     for warning in result.warnings:
         warn(warning)
-    stderr().print(f"result written to {path}", soft_wrap=True, markup=False)
+    stderr().print(f"result written to {written}", soft_wrap=True, markup=False)
     return 0 if result.trustworthy else EXIT_NOT_TRUSTWORTHY
 
 
-def default_name(result: Result) -> str:
+def _results(
+    artifact: Artifact, asked: Asked, keep: Callable[[Result | FailedResult], None]
+) -> list[Result | FailedResult]:
+    """Measure; `keep` gets the timed results before the energy runs begin."""
+    usage, machine = load_usage(asked.usage), Machine()
+    workloads, text = asked.workloads()
+    with progress(f"measure {artifact.name}", total=1.0) as advance:
+        found = measure_grid(
+            artifact,
+            workloads,
+            prompt_text=text,
+            most_runs=asked.most_runs,
+            timeout_s=asked.timeout_s,
+            energy=asked.energy(),
+            sustained=asked.lasting(),
+            machine=machine,
+            progress=advance,
+            keep=keep,
+        )
+    battery = battery_here(machine.tree, asked.battery_wh)
+    return [
+        with_battery(result, battery, usage) if isinstance(result, Result) else result
+        for result in found
+    ]
+
+
+def _warnings(results: Sequence[Result | FailedResult]) -> list[str]:
+    """Each warning once; one that not all configurations have says whose it is."""
+    told = []
+    for result in results:
+        for text in result.warnings:
+            common = all(text in other.warnings for other in results)
+            told.append(text if common else f"{name_of(result.workload)}: {text}")
+    return list(dict.fromkeys(told))
+
+
+def default_name(result: Result | FailedResult) -> str:
     """A name that another artifact or another workload does not have."""
-    asked = result.artifact.sha256 + result.workload.model_dump_json()
-    return f"{result.artifact.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.json"
+    facts = result.artifact
+    return _file_name(facts.name, str(facts.sha256), result.workload.model_dump_json())
 
 
-def _show(result: Result, profile: devices.DeviceProfile | None) -> None:
-    facts, load, summary = result.artifact, result.workload, result.summary
-    console = stdout()
-    console.print(
-        f"{facts.name} ({format_bytes(facts.file_bytes)}) on {result.host['cpu_model']}, "
-        f"threads: {load.threads}; {load.prompt_tokens} prompt and {load.generated_tokens} "
-        f"generated tokens at depth {load.depth}",
-        markup=False,
-    )
-    rows = table(
-        "", "median", "interval", "p90", "p99", "max", right=("median", "p90", "p99", "max")
-    )
-    rows.add_row("prefill", *_cells(summary.prefill_tok_per_s))
-    rows.add_row("decode", *_cells(summary.decode_tok_per_s))
-    rows.add_row("time to first token", *_percentiles(summary.ttft_s))
-    rows.add_row("between tokens", *_percentiles(summary.inter_token_s))
-    rows.add_row("load", *_cells(summary.load_s))
-    rows.add_row("peak memory", *_cells(summary.memory.peak_rss_bytes))
-    rows.add_row("  of it anonymous", *_cells(summary.memory.peak_anonymous_bytes))
-    rows.add_row("  before the model", *_cells(_baseline(result)))
-    console.print(rows)
-    if summary.energy_j_per_token is None:
-        console.print(f"energy: - ({summary.energy_reason})", markup=False, soft_wrap=True)
-    peak = summary.memory.peak_rss_bytes
-    if profile and peak:
-        share = 100 * peak.value / profile.app_memory_bytes
-        console.print(
-            f"memory on {profile.id}: {share:.0f} % of the "
-            f"{format_bytes(profile.app_memory_bytes)} one application may use there",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+def _file_name(name: str, sha256: str, workload: str) -> str:
+    return f"{name}-{hashlib.sha256((sha256 + workload).encode()).hexdigest()[:8]}.json"
 
 
-def _baseline(result: Result) -> Figure | None:
-    """Resident memory of the interpreter and the libraries alone."""
-    phase = result.summary.memory.phases.get("import")
-    if phase is None:
-        return None
-    return Figure(phase.rss_bytes, "bytes", "measured", "end of the phase import")
+def _place(name: str, output: Path | None, *, alone: bool) -> Path:
+    if output is None:
+        return RESULTS / name
+    return output if alone and not output.is_dir() else output / name
 
 
-def _cells(figure: Figure | None) -> tuple[str, str]:
-    return text_of(figure), _interval(figure)
-
-
-def _interval(figure: Figure | None) -> str:
-    whole = text_of(figure, interval=True)
-    return whole[whole.index("[") :] if "[" in whole else ""
-
-
-def _percentiles(found: Percentiles | None) -> tuple[str, ...]:
-    if found is None:
-        return ()
-    return (*_cells(found.p50), text_of(found.p90), text_of(found.p99), text_of(found.max))
+def _status(results: Sequence[Result | FailedResult]) -> int:
+    """Prints the failures; 1 or 124 where a configuration failed, 4 for a disturbed one, else 0."""
+    errors = [error_of(result) for result in results if isinstance(result, FailedResult)]
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    for hint in dict.fromkeys(error.hint for error in errors if error.hint):
+        click.echo(f"\nhint: {hint}", err=True)
+    if errors:
+        late = all(isinstance(error, RunTimeout) for error in errors)
+        return RunTimeout.exit_status if late else errors[0].__class__.exit_status
+    trusted = all(isinstance(result, Result) and result.trustworthy for result in results)
+    return 0 if trusted else EXIT_NOT_TRUSTWORTHY

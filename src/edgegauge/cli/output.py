@@ -36,13 +36,16 @@ def emit_json(document: Any) -> None:
 
 def stdout() -> Console:
     """The console for data; wide enough for tables when piped."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=MIN_PIPE_WIDTH)
+    console = Console(highlight=False, emoji=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, emoji=False, width=MIN_PIPE_WIDTH)
 
 
 def stderr() -> Console:
     """The console for talk, progress and warnings."""
-    return Console(stderr=True, highlight=False)
+    # Names like `termux:battery:` are no emoji.
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def warn(message: str) -> None:

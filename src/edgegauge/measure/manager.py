@@ -1,33 +1,40 @@
-"""The parent of a measurement: checks that it can be done, runs the children, makes the result.
+"""The parent of a measurement: checks that it can be done, runs the children, makes the results.
 
     result = measure(open_artifact(path), Workload(threads=default_threads()))
     result.summary.decode_tok_per_s
 
-One child process per run, one after the other; the parent waits in a blocking read meanwhile.
+    results = measure_grid(artifact, grid(base, prompt_tokens=[128, 512], depth=[0, 1024]))
+
+One child process per run, one after the other; configurations take turns (`series`). The parent
+waits in a blocking read meanwhile, and looks at the machine once a second (`monitor`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 import psutil
-from pydantic import ValidationError
 
 from edgegauge import __version__
 from edgegauge.artifact import Artifact
-from edgegauge.errors import InputError, MeasurementError
+from edgegauge.errors import MeasurementError
 from edgegauge.host.memory import linux_memory
 from edgegauge.host.tree import Tree
-from edgegauge.measure import child, host, trust, worker
-from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
+from edgegauge.measure import host, trust, worker
+from edgegauge.measure.energy_run import EnergyOptions
+from edgegauge.measure.facts import digest_of, spec_of
+from edgegauge.measure.lasting import sustained_result
+from edgegauge.measure.machine import Machine
+from edgegauge.measure.memory import settle_file
+from edgegauge.measure.metering import Metering
+from edgegauge.measure.monitor import Monitor
+from edgegauge.measure.results import Circumstances, children_cpu_s, error_of, result_of
 from edgegauge.measure.runtimes import Runtime, runtime_for
-from edgegauge.measure.summary import rates_of, summarise
-from edgegauge.result import Result, Run, Tool, Workload
+from edgegauge.measure.series import Series, attempt, turns
+from edgegauge.measure.steadiness import SustainedOptions
+from edgegauge.result import FailedResult, Result, Tool, Workload
 from edgegauge.units import format_bytes
-
-MODULE = "edgegauge.measure.worker"
-"""What a child runs; tests put a stand-in here."""
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0..1) and what is being done, between runs only."""
@@ -38,45 +45,141 @@ def measure(
     workload: Workload,
     *,
     runtime: Runtime | None = None,
+    prompt_text: str | None = None,
+    most_runs: int | None = None,
     timeout_s: float | None = None,
+    energy: EnergyOptions | None = None,
+    machine: Machine | None = None,
     progress: Progress = lambda done, note: None,
 ) -> Result:
-    """Run the artifact `workload.runs` times; `timeout_s` limits each run.
+    """Run the artifact `workload.runs` times or more; `measure_grid` with one configuration.
 
-    Raises InputError for an artifact that differs from its manifest or that the runtime refuses,
-    RunTimeout for a run that takes too long, and MeasurementError where a run fails or the model
-    cannot fit this machine's memory. A disturbed measurement is a result with `trustworthy` false.
+    Raises what `measure_grid` does, and RunTimeout or MeasurementError where no run ended well.
     """
+    (found,) = measure_grid(
+        artifact, [workload], runtime=runtime, prompt_text=prompt_text, most_runs=most_runs,
+        timeout_s=timeout_s, energy=energy, machine=machine, progress=progress,
+    )  # fmt: skip
+    if isinstance(found, FailedResult):
+        raise error_of(found)
+    return found
+
+
+def measure_grid(
+    artifact: Artifact,
+    workloads: Sequence[Workload],
+    *,
+    runtime: Runtime | None = None,
+    prompt_text: str | None = None,
+    most_runs: int | None = None,
+    timeout_s: float | None = None,
+    energy: EnergyOptions | None = None,
+    sustained: SustainedOptions | None = None,
+    machine: Machine | None = None,
+    progress: Progress = lambda done, note: None,
+    keep: Callable[[Result | FailedResult], None] = lambda result: None,
+) -> list[Result | FailedResult]:
+    """Measure the artifact under each workload, in turns; one result for each, in their order.
+
+    A configuration has its `runs` child processes, and up to `most_runs` (None: no more) until they
+    agree. `timeout_s` limits each of them. `prompt_text` is the text behind `Workload.prompt`;
+    None: random tokens. With `energy`, an energy run follows for each configuration that ran, if
+    the machine has a meter. With `sustained`, the result of each is followed by one of decoding
+    until the rate was steady (`lasting`). `keep` gets the results of the timed runs before those
+    minutes begin, so that nothing is lost when they are interrupted.
+
+    A run that fails is told in the result; a disturbed measurement has `trustworthy` false. Raises
+    InputError for an artifact that differs from its manifest or that the runtime refuses, and
+    MeasurementError where the model cannot fit this machine's memory.
+    """
+    machine = machine or Machine()
     runtime = runtime or runtime_for(artifact.file_format)
     tool = Tool(edgegauge=__version__, runtime=runtime.name, runtime_version=runtime.version())
-    tree = Tree()
-    warnings = [*check_memory(artifact, workload, tree), *_check_context(artifact, workload)]
+    warnings = [
+        [*check_memory(artifact, load, machine.tree), *_check_context(artifact, load)]
+        for load in workloads
+    ]
+    metering = Metering(energy, machine, timeout_s)
     progress(0.0, "hashing the artifact")
     digest = digest_of(artifact)
-    before, cpu_before = host.state(tree), _children_cpu_s()
-    runs = []
-    for index in range(workload.runs):
-        progress(index / workload.runs, f"run {index + 1} of {workload.runs}")
-        runs.append(_one_run(runtime, artifact, workload, timeout_s))
-    after, own_cpu_s = host.state(tree), _children_cpu_s() - cpu_before
-    findings = [
-        *trust.of_runs(runs, rates_of(runs, workload)),
-        *trust.of_host(before, after, cores=host.usable_cores(tree), own_cpu_s=own_cpu_s),
+    settle_file(artifact.path)
+    path = artifact.path.absolute()
+    series = [
+        Series(load, worker.job(runtime, path, load.model_dump(), prompt_text), most_runs or 0)
+        for load in workloads
     ]
-    facts = runs[0].runtime_facts
-    return Result(
-        tool=tool,
-        artifact=artifact_facts(artifact, digest, facts),
-        host={**host.machine(tree), "before": before, "after": after},
-        workload=workload,
-        samples=runs,
-        summary=summarise(
-            runs, workload, facts.get("source", f"{tool.runtime} {tool.runtime_version}")
-        ),
-        warnings=[*warnings, *(str(finding) for finding in findings)],
-        trustworthy=not any(finding.spoils for finding in findings),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    shared = _execute(series, artifact, digest, tool, machine, timeout_s, progress)
+    timed = [result_of(one, shared, told) for one, told in zip(series, warnings, strict=True)]
+    for result in timed:
+        keep(result)
+    return list(_with_the_minutes(series, timed, metering, sustained, progress))
+
+
+def _with_the_minutes(
+    series: Sequence[Series],
+    timed: Sequence[Result | FailedResult],
+    metering: Metering,
+    sustained: SustainedOptions | None,
+    progress: Progress,
+) -> Iterator[Result | FailedResult]:
+    """Each result with its energy, and after it the sustained one where that was asked for."""
+    for one, result in zip(series, timed, strict=True):
+        made = metering.add(result, one.job, progress)
+        yield made
+        if sustained and isinstance(made, Result):
+            yield sustained_result(made, one.job, sustained, metering, progress)
+
+
+def _execute(
+    series: Sequence[Series],
+    artifact: Artifact,
+    digest: str,
+    tool: Tool,
+    machine: Machine,
+    timeout_s: float | None,
+    progress: Progress,
+) -> Circumstances:
+    """Do all runs; the series keep what they found, and what was around them is returned."""
+    tree = machine.tree
+    before, cpu_before = host.state(tree), children_cpu_s()
+    with Monitor(tree, machine.clock) as monitor:
+        for one, index in turns(series):
+            progress(*_note(series, one))
+            one.keep(attempt(one.job, index, tree=tree, timeout_s=timeout_s))
+        after, own_cpu_s = host.state(tree), children_cpu_s() - cpu_before
+    findings = trust.of_host(
+        before, after, during=monitor.states, cores=host.usable_cores(tree), own_cpu_s=own_cpu_s
     )
+    return Circumstances(
+        artifact=artifact,
+        digest=digest,
+        tool=tool,
+        host={
+            **host.machine(tree), "before": before, "during": monitor.states, "after": after,
+            "overhead": monitor.overhead,
+        },
+        findings=list(findings),
+        refaulted_pages=_refaulted(before, after) if len(series) == 1 else None,
+    )  # fmt: skip
+
+
+def grid(
+    base: Workload,
+    *,
+    prompt_tokens: Sequence[int] = (),
+    depth: Sequence[int] = (),
+    parallel: Sequence[int] = (),
+) -> list[Workload]:
+    """`base` with every combination of these values; what is empty stays as it is."""
+    axes = [
+        prompt_tokens or [base.prompt_tokens],
+        depth or [base.depth],
+        parallel or [base.parallel],
+    ]
+    return [
+        base.model_copy(update={"prompt_tokens": p, "depth": d, "parallel": n})
+        for p, d, n in dict.fromkeys(product(*axes))
+    ]
 
 
 def default_threads() -> int:
@@ -94,7 +197,7 @@ def check_memory(artifact: Artifact, workload: Workload, tree: Tree) -> list[str
     total = memory.total_bytes if memory else psutil.virtual_memory().total
     room = memory.app_bytes if memory else psutil.virtual_memory().available
     spec = spec_of(artifact)
-    cache = round(spec.kv_cache_bytes(workload.context)) if spec else 0
+    cache = round(workload.parallel * spec.kv_cache_bytes(workload.context)) if spec else 0
     needed = artifact.path.stat().st_size + cache
     text = f"{artifact.path.name} needs {format_bytes(needed)} for weights and key/value cache"
     if needed > total:
@@ -117,27 +220,24 @@ def _check_context(artifact: Artifact, workload: Workload) -> list[str]:
     return [f"{text}: the figures hold, but the model's answers there would not"]
 
 
-def _one_run(
-    runtime: Runtime, artifact: Artifact, workload: Workload, timeout_s: float | None
-) -> Run:
-    job = worker.job(runtime, artifact.path.absolute(), workload.model_dump())
-    doing = "starting"
-    try:
-        with child.start(MODULE, job, timeout_s=timeout_s) as messages:
-            for message in messages:
-                if "run" in message:
-                    return Run.model_validate(message["run"])
-                doing = f"in the phase {message.get('phase')!r}"
-    except ValidationError as error:
-        raise MeasurementError(f"the child's result makes no sense: {error}") from None
-    except InputError:
-        raise
-    except MeasurementError as error:
-        raise type(error)(f"{artifact.path.name}, {doing}: {error}", hint=error.hint) from None
-    raise MeasurementError(f"{artifact.path.name}, {doing}: the child ended without a result")
+def _note(series: Sequence[Series], now: Series) -> tuple[float, str]:
+    """The share of the runs that are done, and which one is next."""
+    done = sum(one.tried for one in series)
+    least = sum(one.workload.runs for one in series)
+    number, runs = now.tried + 1, now.workload.runs
+    text = f"run {number} of {runs if number <= runs else f'at most {now.most_runs}'}"
+    if len(series) > 1:
+        text = f"{name_of(now.workload)}, {text}"
+    return done / max(least, done + 1), text
 
 
-def _children_cpu_s() -> float:
-    """CPU time of all children that have been waited for."""
-    times = psutil.Process().cpu_times()
-    return float(getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0))
+def name_of(workload: Workload) -> str:
+    """A configuration of a grid in a few words: `128 tokens at depth 1024, 4 in parallel`."""
+    parallel = f", {workload.parallel} in parallel" if workload.parallel > 1 else ""
+    lasting = ", sustained" if workload.mode == "sustained" else ""
+    return f"{workload.prompt_tokens} tokens at depth {workload.depth}{parallel}{lasting}"
+
+
+def _refaulted(before: dict[str, object], after: dict[str, object]) -> int | None:
+    first, last = before.get("refaulted_pages"), after.get("refaulted_pages")
+    return last - first if isinstance(first, int) and isinstance(last, int) else None

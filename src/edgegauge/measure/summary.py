@@ -1,10 +1,15 @@
 """The figures of a result, computed from its samples and nothing else.
 
-    prefill_tok_per_s   prompt_tokens / prefill_s of a round; median over rounds
-    decode_tok_per_s    (generated_tokens - 1) / sum of inter_token_s of a round; median over rounds
+    prefill_tok_per_s   parallel x prompt_tokens / prefill_s of a round; median over rounds
+    decode_tok_per_s    parallel x (generated_tokens - 1) / sum of inter_token_s of a round; median
+                        over rounds
     ttft_s              prefill and choosing the first token; one value per round
     inter_token_s       every gap after the first token, pooled over all rounds
+    tpot_s              sum of inter_token_s / (generated_tokens - 1); one value per round
     load_s              opening the artifact, its file in the page cache; median over runs
+
+With several sequences side by side, a prefill and a gap are of all of them together: the rates
+count the tokens of all, and the times are what each of them waits.
 
 The unit of evidence is the round: gaps of one round resemble each other, so the interval of the
 median gap comes from the medians of the rounds. The 90th and 99th percentiles of gaps are taken
@@ -20,12 +25,9 @@ from statistics import median
 
 from edgegauge.figure import Figure, Unit
 from edgegauge.measure.statistics import Centre, Quantile, centre, quantile, stall_share
-from edgegauge.result import MemorySummary, Percentiles, Run, Summary, Workload
+from edgegauge.result import ChildRun, MemorySummary, Percentiles, Round, Run, Summary, Workload
 
-ENERGY_REASON = (
-    "no energy meter is read by this version of edgegauge, "
-    "and an estimate would not be a measurement"
-)
+ENERGY_REASON = "energy was not asked for"
 MEMORY_SOURCE = "/proc/self/smaps_rollup of the child at the end of a phase"
 PEAK_SOURCE = "VmHWM in /proc/self/status of the child"
 RESIDENT_SOURCE = "psutil in the child at the end of a phase"
@@ -38,13 +40,14 @@ def summarise(runs: Sequence[Run], workload: Workload, source: str) -> Summary:
     gaps = [r.inter_token_s for r in rounds]
     stalled = stall_share(list(chain.from_iterable(gaps)))
     return Summary(
-        prefill_tok_per_s=_figure(rates["prefill"], "tok/s", source),
-        decode_tok_per_s=_figure(rates["decode"], "tok/s", source),
-        ttft_s=_of_rounds([r.ttft_s for r in rounds], source),
+        prefill_tok_per_s=figure_of(rates["prefill"], "tok/s", source),
+        decode_tok_per_s=figure_of(rates["decode"], "tok/s", source),
+        ttft_s=percentiles_of([r.ttft_s for r in rounds], source),
         inter_token_s=_of_gaps(gaps, source),
+        tpot_s=percentiles_of([math.fsum(g) / len(g) for g in gaps], source),
         stall_share=None if stalled is None else Figure(stalled, "1", "measured", source),
-        load_s=_figure(centre([run.load_s for run in runs]), "s", source),
-        memory=_memory(runs),
+        load_s=_load(runs, source),
+        memory=memory_of(runs),
         energy_reason=ENERGY_REASON,
     )
 
@@ -52,13 +55,24 @@ def summarise(runs: Sequence[Run], workload: Workload, source: str) -> Summary:
 def rates_of(runs: Sequence[Run], workload: Workload) -> dict[str, Centre]:
     """Median `prefill` and `decode` rates in tokens per second, over all rounds of all runs."""
     rounds = [r for run in runs for r in run.rounds]
+    prompts = workload.parallel * workload.prompt_tokens
     return {
-        "prefill": centre([workload.prompt_tokens / r.prefill_s for r in rounds]),
-        "decode": centre([len(r.inter_token_s) / math.fsum(r.inter_token_s) for r in rounds]),
+        "prefill": centre([prompts / r.prefill_s for r in rounds]),
+        "decode": centre([workload.parallel * _steps_per_s(r) for r in rounds]),
     }
 
 
-def _figure(found: Centre, unit: Unit, source: str) -> Figure:
+def _steps_per_s(timed: Round) -> float:
+    return len(timed.inter_token_s) / math.fsum(timed.inter_token_s)
+
+
+def _load(runs: Sequence[Run], source: str) -> Figure | None:
+    timed = [run.load_s for run in runs if run.load_s is not None]
+    return figure_of(centre(timed), "s", source) if timed else None
+
+
+def figure_of(found: Centre, unit: Unit, source: str) -> Figure:
+    """A median as a measured figure with its interval."""
     return Figure(found.value, unit, "measured", source, found.low, found.high)
 
 
@@ -68,9 +82,10 @@ def _tail(found: Quantile | None, source: str) -> Figure | None:
     return Figure(found.value, "s", "measured", source, found.low, found.high)
 
 
-def _of_rounds(values: list[float], source: str) -> Percentiles:
+def percentiles_of(values: Sequence[float], source: str) -> Percentiles:
+    """Order statistics of seconds that are independent of one another."""
     return Percentiles(
-        p50=_figure(centre(values), "s", source),
+        p50=figure_of(centre(values), "s", source),
         p90=_tail(quantile(values, 0.9), source),
         p99=_tail(quantile(values, 0.99), source),
         max=Figure(max(values), "s", "measured", source),
@@ -93,7 +108,7 @@ def _of_gaps(gaps: list[list[float]], source: str) -> Percentiles:
     )
 
 
-def _memory(runs: Sequence[Run]) -> MemorySummary:
+def memory_of(runs: Sequence[ChildRun]) -> MemorySummary:
     """Peaks over all runs; the phases are those of the run with the largest peak."""
     phases = [phase for run in runs for phase in run.phases.values()]
     largest = max(runs, key=lambda run: run.peak_rss_bytes or 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edgegauge.errors import InputError
 
@@ -39,6 +39,13 @@ class Session(Protocol):
     def argmax(self) -> int:
         """The most likely next token after the last `prefill` or `step`."""
 
+    def rewind(self, tokens: int) -> bool:
+        """Forget all but the first `tokens` of the context; `step` or `prefill` goes on from there.
+
+        False, with nothing done, where the runtime cannot: a sliding window or a recurrent state
+        has already forgotten what came before.
+        """
+
     def logits(self, tokens: Sequence[int]) -> Iterator[Any]:
         """From an empty context: a float32 array (vocab,) per token, in order, one at a time."""
 
@@ -55,6 +62,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Release the model."""
+
+
+@runtime_checkable
+class ParallelSession(Session, Protocol):
+    """A session whose sequences go on side by side, one token of each per step.
+
+    All have the same number of tokens at any time; `reset` and `rewind` apply to each.
+    """
+
+    def prefill_many(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Append prompt i to sequence i, all of one length; returns when their logits are ready."""
+
+    def step_many(self, tokens: Sequence[int]) -> None:
+        """Append token i to sequence i; returns when all logits are ready."""
+
+    def argmax_many(self) -> list[int]:
+        """The most likely next token of each sequence after `prefill_many` or `step_many`."""
 
 
 class Runtime(Protocol):

@@ -57,3 +57,16 @@ class Batch:
         self.wanted[:count] = 0
         self.wanted[count - 1] = want_last
         self.c.n_tokens = count
+
+    def fill_side_by_side(self, columns: Any, start: int, *, want_last: bool) -> None:
+        """Hold an array (positions, sequences) of tokens, at positions from `start` on."""
+        import numpy as np
+
+        length, sequences = columns.shape
+        count = length * sequences
+        self.token[:count] = columns.ravel()
+        self.position[:count] = start + np.arange(count, dtype=np.int32) // sequences
+        self.sequence[:count] = np.arange(count, dtype=np.int32) % sequences
+        self.wanted[:count] = 0
+        self.wanted[count - sequences : count] = want_last
+        self.c.n_tokens = count

@@ -19,6 +19,7 @@ from typing import Any
 from edgegauge.errors import InputError, MeasurementError, MissingDependency
 from edgegauge.measure.runtimes import amx, llama_log
 from edgegauge.measure.runtimes.llama_batch import Batch, Entry
+from edgegauge.measure.runtimes.llama_text import Vocabulary
 from edgegauge.units import MIB
 
 BATCH = 2048
@@ -27,6 +28,7 @@ UBATCH = 512
 """Tokens computed at once; llama-bench's default."""
 MAX_LOGITS_BYTES = 64 * MIB
 """Logits of a whole text are computed in pieces whose rows take no more than this."""
+ROOM_HINT = "use a smaller artifact, or free memory"
 
 
 class LlamaCppRuntime:
@@ -94,6 +96,10 @@ def _load(library: Any, path: Path) -> Any:
     model = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         said = llama_log.complaint() or "it gave no reason"
+        if llama_log.is_about_memory(said):
+            raise MeasurementError(
+                f"out of memory: llama.cpp cannot load {path}: {said}", hint=ROOM_HINT
+            )
         raise InputError(f"llama.cpp cannot load {path}: {said}")
     return model
 
@@ -104,10 +110,12 @@ class LlamaCppSession:
     def __init__(
         self, library: Any, model: Any, threads: int, context: int, sequences: int
     ) -> None:
+        import numpy as np
+
         self._library = library
         self._model: Any = model
-        self._vocabulary = library.llama_model_get_vocab(model)
-        self.vocab: int = library.llama_vocab_n_tokens(self._vocabulary)
+        self._text = Vocabulary(library, model)
+        self.vocab: int = self._text.size
         self._threads = threads
         self._context = self._make_context(threads, context, sequences)
         self._memory = library.llama_get_memory(self._context)
@@ -119,11 +127,15 @@ class LlamaCppSession:
         self._single = Batch(library, 1)
         self._single.c.n_tokens = 1
         self._single.wanted[0] = 1
+        self._side_by_side = Batch(library, sequences)
+        self._side_by_side.fill_side_by_side(np.zeros((1, sequences), np.int32), 0, want_last=True)
+        self._first_wanted = 0
+        """Entry of the last batch that holds sequence 0's last token, for `argmax_many`."""
         self._used = 0
+        """Tokens in the context: of sequence 0, or of each one where all go on side by side."""
         self._address = 0
-        self._row_type = ctypes.c_float * self.vocab
+        self._row_type: Any = ctypes.c_float * self.vocab
         self._row: Any = None
-        self._ends: frozenset[int] | None = None
         self._said = llama_log.lines()
 
     def _make_context(self, threads: int, context: int, sequences: int) -> Any:
@@ -139,39 +151,24 @@ class LlamaCppSession:
         made = self._library.llama_init_from_model(self._model, params)
         if not made:
             said = llama_log.complaint() or "it gave no reason"
+            kind = "out of memory: " if llama_log.is_about_memory(said) else ""
             raise MeasurementError(
-                f"llama.cpp cannot make a context of {context} tokens: {said}",
+                f"{kind}llama.cpp cannot make a context of {context} tokens: {said}",
                 hint="use a shorter prompt, fewer generated tokens or a smaller depth",
             )
         return made
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids; `special` adds BOS where the model wants it and reads markers like `<s>`."""
-        data = text.encode("utf-8", "replace")
-        room = len(data) + 16
-        while True:
-            ids = (ctypes.c_int32 * room)()
-            count = self._library.llama_tokenize(
-                self._vocabulary, data, len(data), ids, room, special, special
-            )
-            if count >= 0:
-                return list(ids[:count])
-            if -count <= room:
-                raise MeasurementError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-            room = -count
+        return self._text.tokenize(text, special=special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of these tokens, special ones left out; broken UTF-8 becomes U+FFFD."""
-        ids = (ctypes.c_int32 * len(tokens))(*tokens)
-        room = 16 * len(tokens) + 64
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            count = self._library.llama_detokenize(
-                self._vocabulary, ids, len(tokens), buffer, room, True, False
-            )
-            if count >= 0:
-                return buffer.raw[:count].decode("utf-8", "replace")
-            room = max(-count, 2 * room)
+        return self._text.detokenize(tokens)
+
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation, as llama.cpp reads them from the file."""
+        return self._text.end_tokens()
 
     def reset(self) -> None:
         """Forget all context; the cells stay allocated."""
@@ -202,6 +199,57 @@ class LlamaCppSession:
             raise self._failure(status)
         self._library.llama_synchronize(self._context)
         self._used += 1
+
+    def prefill_many(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Append prompt i, all of one length, to sequence i; returns when their logits are ready.
+
+        Batches hold the same positions of all sequences, so the last one ends them all.
+        """
+        import numpy as np
+
+        columns = np.asarray(prompts, dtype=np.int32).T
+        self._check_room(0, self._used + len(columns))
+        size = max(1, self._batch_size // self._sequences)
+        for start in range(0, len(columns), size):
+            piece = columns[start : start + size]
+            last = start + len(piece) == len(columns)
+            self._many.fill_side_by_side(piece, self._used, want_last=last)
+            self._decode(self._many)
+            self._used += len(piece)
+            self._first_wanted = (len(piece) - 1) * self._sequences
+        self._library.llama_synchronize(self._context)
+
+    def step_many(self, tokens: Sequence[int]) -> None:
+        """Append token i to sequence i in one `llama_decode`; returns when logits are ready."""
+        batch = self._side_by_side
+        batch.token[:] = tokens
+        batch.position[:] = self._used
+        self._decode(batch)
+        self._library.llama_synchronize(self._context)
+        self._first_wanted = 0
+        self._used += 1
+
+    def argmax_many(self) -> list[int]:
+        """The most likely next token of each sequence."""
+        first = self._first_wanted
+        return [int(self._logits_of(first + i).argmax()) for i in range(self._sequences)]
+
+    def rewind(self, tokens: int) -> bool:
+        """Keep only the first `tokens` of each sequence; False, with nothing done, where it cannot.
+
+        Layers with a sliding window keep that window's keys alone, and recurrent ones one state.
+        """
+        library, memory = self._library, self._memory
+        window = library.llama_model_n_swa(self._model)
+        oldest = max(library.llama_memory_seq_pos_min(memory, i) for i in range(self._sequences))
+        if window and oldest > max(0, tokens - window):
+            return False
+        if not all(
+            library.llama_memory_seq_rm(memory, i, tokens, -1) for i in range(self._sequences)
+        ):
+            return False
+        self._used = min(self._used, tokens)
+        return True
 
     def argmax(self) -> int:
         """The most likely next token after the last `prefill` or `step`."""
@@ -286,8 +334,11 @@ class LlamaCppSession:
             raise self._failure(status)
 
     def _failure(self, status: int) -> MeasurementError:
-        full = "the context is full" if status == 1 else llama_log.complaint()
-        return MeasurementError(f"llama_decode failed with status {status}: {full or 'no reason'}")
+        said = "the context is full" if status == 1 else llama_log.complaint()
+        kind = "out of memory: " if llama_log.is_about_memory(said) else ""
+        return MeasurementError(
+            f"{kind}llama_decode failed with status {status}: {said or 'no reason'}"
+        )
 
     def _check_room(self, index: int, tokens: int) -> None:
         if tokens > self._room:
@@ -308,13 +359,6 @@ class LlamaCppSession:
             self._address = address
             self._row = np.frombuffer(self._row_type.from_address(address), np.float32)
         return self._row
-
-    def end_tokens(self) -> frozenset[int]:
-        """Tokens that end a generation, as llama.cpp reads them from the file."""
-        if self._ends is None:
-            is_end = self._library.llama_vocab_is_eog
-            self._ends = frozenset(i for i in range(self.vocab) if is_end(self._vocabulary, i))
-        return self._ends
 
     def facts(self) -> dict[str, Any]:
         """Sizes, buffer bytes and instruction sets, as llama.cpp reports them."""

@@ -24,6 +24,9 @@ DEBUG = 1
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*([0-9.]+) MiB")
 _FLASH = re.compile(r"Flash Attention was auto, set to (\w+)|flash_attn\s*=\s*(\w+)")
 
+_MEMORY = re.compile(r"alloc|insufficient memory", re.IGNORECASE)
+"""`failed to allocate`, `Cannot allocate memory`, `std::bad_alloc`, `insufficient memory`."""
+
 _lines: deque[tuple[int, str]] = deque(maxlen=MAX_LINES)
 _callback: Any = None
 """The C callback; it must outlive every use of the library."""
@@ -59,6 +62,11 @@ def _receive(level: int, text: bytes, _: Any) -> None:
         level = _lines[-1][0] if _lines else 2
     if decoded.strip(" ."):
         _lines.append((level, decoded))
+
+
+def is_about_memory(said: str) -> bool:
+    """Whether a complaint says that memory could not be had."""
+    return bool(_MEMORY.search(said))
 
 
 def buffer_bytes(said: Iterable[str]) -> dict[str, int]:
