@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from edgegauge.battery import battery_of
+from edgegauge.device import Battery
+from edgegauge.energy import Energy, MeterFacts
 from edgegauge.evaluate.result import AccuracyResult, EvaluationResult, Outcome, Source
 from edgegauge.figure import Figure
 from edgegauge.report.summary import (
@@ -21,10 +24,13 @@ from edgegauge.result import (
     MemorySummary,
     Percentiles,
     Result,
+    Round,
+    Run,
     Summary,
     Tool,
     Workload,
 )
+from edgegauge.usage import load as load_usage
 
 TOOL = Tool(edgegauge="0.1.0", runtime="llama.cpp", runtime_version="0.3.36")
 MODELS = {"small": (1e6, 0.5), "middle": (4e6, 0.8), "large": (16e6, 0.95)}
@@ -148,6 +154,32 @@ def result(name: str, speed: float = 10.0, **changes: Any) -> Result:
     ).model_copy(update=changes)
 
 
+def measured_result(rates: list[float], peak_bytes: float = 1e8, **changes: Any) -> Result:
+    """A result whose runs decode at these rates: three rounds of 10 gaps in each run."""
+    runs = [
+        Run(
+            load_s=0.01,
+            rounds=[
+                Round(prefill_s=1.0, ttft_s=1.01, inter_token_s=[wobble / rate] * 10)
+                for wobble in (0.999, 1.0, 1.001)
+            ],
+            phases={},
+            peak_rss_bytes=round(peak_bytes),
+        )
+        for rate in rates
+    ]
+    state = {"governor": "performance", "power_source": "mains"}
+    host = {
+        "cpu_model": "Imagined CPU", "machine": "x86_64", "cores_usable": 4, "cpu_quota": None,
+        "kernel": "6.1.0", "before": state,
+    }  # fmt: skip
+    made = result("sample", sorted(rates)[len(rates) // 2])
+    memory = made.summary.memory.model_copy(update={"peak_rss_bytes": figure(peak_bytes, "bytes")})
+    summary = made.summary.model_copy(update={"memory": memory})
+    found = {"samples": runs, "host": host, "summary": summary}
+    return made.model_copy(update={**found, **changes})
+
+
 def evaluation(name: str, correct: int = 8, **changes: Any) -> EvaluationResult:
     """A result of `edgegauge evaluate` with ten items."""
     items = [Outcome(index=i, ok=i < correct, got="x") for i in range(10)]
@@ -167,3 +199,56 @@ def evaluation(name: str, correct: int = 8, **changes: Any) -> EvaluationResult:
         ),
         created="2026-01-02T03:05:05+00:00",
     ).model_copy(update=changes)
+
+
+def energy_of(spread: float = 0.0, **source: Any) -> Energy:
+    """A device of 2 W idle that decodes 10 tok/s with 7 W and reads 50 tok/s of prompt with 8 W."""
+
+    def measured(value: float, unit: Any) -> Figure:
+        return Figure(value, unit, "measured", "gauge", value * (1 - spread), value * (1 + spread))
+
+    facts = {
+        "meter": "battery", "id": "battery:BAT0", "read_from": "/sys/BAT0", "unit": "µW",
+        "counter": False, "update_period_s": 1.0, "calibration_share": 0.05,
+        "calibration": "uncalibrated gauge", "grade": "C", "whole_device": True,
+        "covers": ["whole device"], "excludes": [], **source,
+    }  # fmt: skip
+    return Energy(
+        source=MeterFacts.model_validate(facts),
+        windows=[],
+        idle_before_w=measured(2, "W"),
+        idle_after_w=measured(2, "W"),
+        prefill_w=measured(8, "W"),
+        decode_w=measured(7, "W"),
+        prefill_j_per_token=measured(8 / 50, "J/token"),
+        decode_j_per_token=measured(7 / 10, "J/token"),
+        net_prefill_j_per_token=measured(6 / 50, "J/token"),
+        net_decode_j_per_token=measured(5 / 10, "J/token"),
+    )
+
+
+def metered(name: str, joules: float = 0.7, spread: float = 0.1) -> Result:
+    """A result with energy from a gauge of the whole device, and what its battery makes of it."""
+    share = joules / 0.7
+    energy = energy_of(spread)
+    scaled = {
+        key: Figure(f.value * share, f.unit, f.kind, f.source, f.least * share, f.most * share)
+        for key in (
+            "prefill_w", "decode_w", "prefill_j_per_token", "decode_j_per_token",
+            "net_prefill_j_per_token", "net_decode_j_per_token",
+        )
+        if (f := getattr(energy, key))
+    }  # fmt: skip
+    energy = energy.model_copy(update=scaled)
+    capacity: Any = {"value": 15.0, "source": "energy_full_design of BAT0"}
+    made = result(name)
+    assert made.summary.decode_tok_per_s
+    found = battery_of(
+        energy, battery=Battery(capacity_wh=capacity, health=0.9), usage=load_usage(),
+        decode_tok_per_s=made.summary.decode_tok_per_s,
+        prefill_tok_per_s=made.summary.prefill_tok_per_s,
+    )  # fmt: skip
+    summary = made.summary.model_copy(
+        update={"energy_j_per_token": energy.decode_j_per_token, "battery": found.figures}
+    )
+    return made.model_copy(update={"energy": [energy], "summary": summary})

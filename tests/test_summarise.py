@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sample_results import evaluation, figure, result
+from sample_results import evaluation, figure, metered, result
 
 from edgegauge.artifact import Artifact, ArtifactFile, Manifest, Origin
 from edgegauge.budget import Budget, QualityFloor
@@ -47,6 +47,19 @@ def test_a_latency_limit_is_checked_against_the_worst_that_is_known() -> None:
 def test_quality_counts_only_on_the_metric_that_was_measured() -> None:
     assert candidate_of(outcome("a"), "exact_match").figures["quality"] is not None
     assert candidate_of(outcome("a"), "avg8_0shot").figures["quality"] is None
+
+
+def test_battery_limits_are_checked_against_what_was_measured() -> None:
+    lasting = Outcome("a", "q8_0", outcome("a").artifact, metered("a", 0.35), evaluation("a"))
+    short = Outcome("b", "q8_0", outcome("b").artifact, metered("b", 0.7), evaluation("b"))
+    found = summarise(plan(battery_h=2.5), [short, lasting, outcome("c")], [])
+    assert found.recommended is not None and found.recommended.model == "a"
+    reasons = {row.model: row.reason for row in found.measured}
+    assert reasons["b"] == "lasts 1.79 h on battery, 2.5 h required"
+    assert reasons["c"] == "battery time is not known"
+    figures = found.measured[0].figures
+    assert figures.tokens_per_charge and figures.added_drain_percent_per_hour
+    assert len(found.energy_notes) == 1 and "grade C" in found.energy_notes[0]
 
 
 def test_the_smallest_that_passes_is_recommended_and_failures_come_last() -> None:

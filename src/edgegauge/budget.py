@@ -58,6 +58,11 @@ class Budget(Document):
     battery_h: Positive | None = None
     quality: QualityFloor | None = None
 
+    @property
+    def limits_energy(self) -> bool:
+        """Whether a candidate's energy must be known to be judged."""
+        return self.energy_j_per_token is not None or self.battery_h is not None
+
 
 def load(path: Path) -> Budget:
     """The budget in a TOML file; raises InputError with every problem."""

@@ -49,9 +49,9 @@ class Candidate:
     """A (model, recipe, format) and what is known of it.
 
     Figure keys: decode_tok_per_s, prefill_tok_per_s, ttft_s, peak_memory_bytes, energy_j_per_token,
-    battery_h, quality, perplexity, and for predictions needed_memory_bytes; a missing key means the
-    same as None. `quality` is on the budget's metric, and `ttft_s` is the 99th percentile wherever
-    one is known.
+    battery_h, tokens_per_charge, conversations_per_charge, added_drain_percent_per_hour, quality,
+    perplexity, and for predictions needed_memory_bytes; a missing key means the same as None.
+    `quality` is on the budget's metric, and `ttft_s` is the 99th percentile wherever one is known.
     """
 
     model: str

@@ -19,8 +19,9 @@ from edgegauge.choose import Candidate, Choice, Verdict, choose, explain
 from edgegauge.device import DeviceProfile
 from edgegauge.figure import Figure
 from edgegauge.model import ModelSpec
-from edgegauge.predict import DEFAULT_PROMPT_TOKENS, Prediction, predict
+from edgegauge.predict import DEFAULT_PROMPT_TOKENS, Prediction, default_usage, predict
 from edgegauge.recipe import resolve
+from edgegauge.usage import Usage
 
 DEFAULT_RECIPES = ("q8_0", "q4_0", "q4_k_m")
 """INT8 and the two INT4 recipes."""
@@ -45,6 +46,8 @@ class FitReport:
     metric: str
     predictions: list[Prediction]
     choice: Choice
+    usage: Usage
+    """What the battery figures count."""
 
     def rows(self) -> list[tuple[Prediction, Verdict]]:
         """Predictions with their verdicts: those that pass by size, then the rest by size."""
@@ -57,6 +60,7 @@ class FitReport:
         return {
             "format": 1,
             "device": self.device.id,
+            "usage": self.usage.model_dump(mode="json"),
             "candidates": [self._candidate(p, v) for p, v in self.rows()],
             "recommended": best and {
                 "model": best.model, "recipe": best.recipe, "format": best.format,
@@ -105,19 +109,22 @@ def fit(
     metric: str = DEFAULT_METRIC,
     prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
     context: int | None = None,
+    usage: Usage | None = None,
 ) -> FitReport:
     """Predict and judge every subject at every recipe; raises InputError as `predict` does."""
     limits = within_device(budget or Budget(), device)
     names = list(dict.fromkeys(resolve(recipe, FILE_FORMAT) for recipe in recipes))
+    usage = usage or default_usage()
     predictions, candidates = [], []
     for subject in subjects:
         for recipe in names:
             prediction = predict(
-                device, subject.spec, recipe, prompt_tokens=prompt_tokens, context=context
-            )
+                device, subject.spec, recipe, prompt_tokens=prompt_tokens, context=context,
+                usage=usage,
+            )  # fmt: skip
             predictions.append(prediction)
             candidates.append(candidate_of(prediction, subject.quality))
-    return FitReport(device, limits, metric, predictions, choose(candidates, limits))
+    return FitReport(device, limits, metric, predictions, choose(candidates, limits), usage)
 
 
 def within_device(budget: Budget, device: DeviceProfile) -> Budget:

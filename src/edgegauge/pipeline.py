@@ -29,15 +29,21 @@ from edgegauge.document import read_json, write_json
 from edgegauge.errors import EdgeGaugeError
 from edgegauge.evaluate.manager import evaluate
 from edgegauge.evaluate.result import EvaluationResult
+from edgegauge.host.tree import Tree
+from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.host import cpu_model
 from edgegauge.measure.manager import default_threads, measure
+from edgegauge.measure.metering import battery_here, with_battery
 from edgegauge.plan import LADDER_PREFIX, Plan, locate
 from edgegauge.recipe import resolve
 from edgegauge.report.summary import RunSummary
-from edgegauge.result import Result, Workload
+from edgegauge.result import Result, Workload, read_result
 from edgegauge.summarise import Outcome, predicted, summarise
+from edgegauge.usage import load as load_usage
 
 FILE_FORMAT = "gguf"
+TIMEOUT_S = 3600.0
+"""Of one child process of a measurement."""
 
 
 class Talk(Protocol):
@@ -109,14 +115,21 @@ class _Steps:
     def _measure(self, artifact: Artifact) -> Result:
         asked = self.plan.workload
         workload = Workload(
-            threads=asked.threads or default_threads(), **asked.model_dump(exclude={"threads"})
+            threads=asked.threads or default_threads(),
+            **asked.model_dump(exclude={"threads", "energy", "usage"}),
         )
-        key = _hash("measure", _digest(artifact), workload.model_dump(), cpu_model())
+        wanted = self.plan.budget.limits_energy if asked.energy is None else asked.energy
+        usage = load_usage(locate(asked.usage, self.base))
+        asked_for = [workload.model_dump(), usage.model_dump() if wanted else None]
+        key = _hash("measure", _digest(artifact), asked_for, cpu_model())
         path = self.folder / "results" / f"{artifact.name}-{key}.measure.json"
         self._say(2, f"measure {artifact.name}", reused=path.exists())
         if not path.exists():
-            write_json(path, measure(artifact, workload).model_dump(mode="json"))
-        return read_json(path, Result)
+            energy = EnergyOptions() if wanted else None
+            result = measure(artifact, workload, energy=energy, timeout_s=TIMEOUT_S)
+            result = with_battery(result, battery_here(Tree()), usage)
+            write_json(path, result.model_dump(mode="json"))
+        return read_result(path)
 
     def _evaluate(self, artifact: Artifact) -> EvaluationResult:
         asked = self.plan.evaluation

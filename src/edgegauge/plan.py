@@ -29,7 +29,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgegauge import ladder
+from edgegauge import ladder, usage
 from edgegauge.budget import Budget
 from edgegauge.document import Document, read_toml
 from edgegauge.errors import InputError
@@ -45,6 +45,11 @@ class PlanWorkload(Document):
     threads: int | None = Field(default=None, gt=0, le=1024)
     runs: int = Field(default=3, gt=0, le=100)
     repetitions: int = Field(default=3, gt=0, le=1000)
+    energy: bool | None = None
+    """Read the machine's energy meters, which takes minutes for each candidate. None: only where
+    the budget limits energy or battery."""
+    usage: str = usage.DEFAULT
+    """A shipped usage model or a `.toml` file, for the battery figures."""
 
 
 class PlanEvaluation(Document):

@@ -16,8 +16,9 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from edgegauge.battery import battery_figures
-from edgegauge.device import DeviceProfile
+from edgegauge import usage as usages
+from edgegauge.battery import Costs, battery_figures
+from edgegauge.device import DeviceProfile, Power
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 from edgegauge.footprint import Footprint, Outcome, footprint
@@ -34,6 +35,7 @@ from edgegauge.speed import (
     stated_interval,
     work_of,
 )
+from edgegauge.usage import Usage
 
 DEFAULT_PROMPT_TOKENS = 128
 DEFAULT_CONTEXT = 2048
@@ -74,9 +76,11 @@ class Prediction:
     """The part of it without which the candidate does not run at this speed."""
     energy_j_per_token: Figure | None
     battery: dict[str, Figure] | None
+    """For the stated usage (`battery.py`)."""
 
     def figures(self) -> dict[str, Figure | None]:
         """The figures that a budget can bound, by their names in `choose.Candidate`."""
+        battery = self.battery or {}
         return {
             "decode_tok_per_s": self.decode_tok_per_s,
             "prefill_tok_per_s": self.prefill_tok_per_s,
@@ -84,7 +88,10 @@ class Prediction:
             "peak_memory_bytes": self.peak_memory_bytes,
             "needed_memory_bytes": self.needed_memory_bytes,
             "energy_j_per_token": self.energy_j_per_token,
-            "battery_h": self.battery["continuous_h"] if self.battery else None,
+            "battery_h": battery.get("continuous_h"),
+            "tokens_per_charge": battery.get("tokens_per_charge"),
+            "conversations_per_charge": battery.get("conversations_per_charge"),
+            "added_drain_percent_per_hour": battery.get("added_drain_percent_per_hour"),
         }
 
 
@@ -97,12 +104,13 @@ def predict(
     prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
     context: int | None = None,
     threads: int | None = None,
+    usage: Usage | None = None,
 ) -> Prediction:
     """Predict one candidate on one device.
 
     `context` is the room for prompt and answer in tokens (default: 2048, or all that the model
-    has); `threads` defaults to the device's fast cores. Raises InputError for a recipe or context
-    that the model does not have.
+    has); `threads` defaults to the device's fast cores, `usage` to the shipped `chat`. Raises
+    InputError for a recipe or context that the model does not have.
     """
     recipe = resolve(recipe, file_format)
     room = _context(spec, context)
@@ -115,7 +123,7 @@ def predict(
     )
     outcome = needs.outcome(device.app_memory_bytes)
     decode, prefill, ttft = _speeds(device, work_of(spec, recipe), threads, prompt, needs, outcome)
-    energy, battery = _energy(device, decode)
+    energy, battery = _energy(device, decode, prefill, usage or default_usage())
     parameters = _parameters(spec)
     return Prediction(
         device=device.id, model=spec.id, recipe=recipe, file_format=file_format,
@@ -193,26 +201,57 @@ def _memory(value: int, source: str) -> Figure:
     return Figure(float(value), "bytes", "predicted", source, low, high)
 
 
+@lru_cache(maxsize=1)
+def default_usage() -> Usage:
+    """The shipped usage model that counts where none is named."""
+    return usages.load()
+
+
 def _energy(
-    device: DeviceProfile, decode: Figure | None
+    device: DeviceProfile, decode: Figure | None, prefill: Figure | None, usage: Usage
 ) -> tuple[Figure | None, dict[str, Figure] | None]:
     """J/token and battery figures from the profile's power; None without power or speed.
 
     Power is `load_w`, all cores busy, else `sustained_w`; where both are known they bound it.
     """
     power = device.power
-    known = [w for w in (power.load_w, power.sustained_w) if w] if power else []
-    if power is None or not known or decode is None:
+    watts = _watts(power) if power else None
+    if power is None or watts is None or decode is None:
         return None, None
-    watts = known[0].value
-    least, most = min(w.value for w in known), max(w.value for w in known)
-    source = f"{watts:g} W ({power.covers}; {known[0].source})"
-    figure = Figure(watts, "W", "stated", source, least, most)
-    energy = Figure(
-        watts / decode.value, "J/token", "predicted", f"{source} x time per token",
-        least / decode.most, most / decode.least,
-    )  # fmt: skip
+    energy = _per_token(watts, decode)
     if device.battery is None:
         return energy, None
-    idle = power.idle_w.value if power.idle_w and power.idle_w.value < watts else 0.0
-    return energy, battery_figures(device.battery, energy, figure, idle_w=idle)
+    idle = power.idle_w
+    waiting = Figure(idle.value, "W", "stated", idle.source) if idle else None
+    # Where idle power is not known, all of the power counts as added: no less can be shown.
+    beyond = _beyond(watts, idle.value if idle else 0.0)
+    costs = Costs(
+        decode_j=energy, decode_w=watts, decode_tok_per_s=decode,
+        prefill_j=_per_token(watts, prefill) if prefill else None, prefill_tok_per_s=prefill,
+        net_decode_j=_per_token(beyond, decode),
+        net_prefill_j=_per_token(beyond, prefill) if prefill else None, waiting_w=waiting,
+    )  # fmt: skip
+    return energy, battery_figures(device.battery, costs, usage)
+
+
+def _watts(power: Power) -> Figure | None:
+    """Power under load with what it covers, between the load and the limit where both are known."""
+    known = [w for w in (power.load_w, power.sustained_w) if w]
+    if not known:
+        return None
+    source = f"{known[0].value:g} W ({power.covers}; {known[0].source})"
+    values = [w.value for w in known]
+    return Figure(known[0].value, "W", "stated", source, min(values), max(values))
+
+
+def _beyond(watts: Figure, idle_w: float) -> Figure:
+    """What of a power is above idle; never below nothing."""
+    value, low, high = (max(0.0, w - idle_w) for w in (watts.value, watts.least, watts.most))
+    return Figure(value, "W", "stated", watts.source, low, high)
+
+
+def _per_token(watts: Figure, rate: Figure) -> Figure:
+    return Figure(
+        watts.value / rate.value, "J/token", "predicted", f"{watts.source} x time per token",
+        watts.least / rate.most, watts.most / rate.least,
+    )  # fmt: skip

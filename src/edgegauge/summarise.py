@@ -30,6 +30,8 @@ from edgegauge.report.summary import (
     DeviceFacts,
     DevicePrediction,
     RunSummary,
+    battery_of,
+    energy_notes,
 )
 from edgegauge.result import Result
 
@@ -71,6 +73,7 @@ def summarise(
         quality_metric=metric,
         workload=results[0].workload if results else None,
         tools=_tools(results),
+        energy_notes=energy_notes(results),
         trustworthy=not _in_doubt(finished, choice),
         warnings=_warnings(finished),
     )
@@ -89,7 +92,7 @@ def candidate_of(outcome: Outcome, metric: str) -> Candidate:
         "ttft_s": summary.ttft_s.tail if summary.ttft_s else None,
         "peak_memory_bytes": summary.memory.peak_rss_bytes,
         "energy_j_per_token": summary.energy_j_per_token,
-        "battery_h": None,
+        **battery_of(summary),
         "quality": accuracy.exact_match if accuracy and metric == MEASURED_METRIC else None,
         "perplexity": perplexity.perplexity if perplexity else None,
     }

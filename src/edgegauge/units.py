@@ -68,6 +68,14 @@ def format_quantity(value: float, unit: str) -> str:
     return number if unit == "1" else f"{number} {unit}"
 
 
+def format_count(value: float) -> str:
+    """`1.06M`: a large count as people read it."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def format_quality(value: float, unit: str) -> str:
     """A quality as people read it: a share (unit 1) is written in percent."""
     return format_quantity(100 * value, "%") if unit == "1" else format_quantity(value, unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgegauge import budget as budgets
 from edgegauge import catalog
+from edgegauge import usage as usages
 from edgegauge.budget import Budget
 from edgegauge.choose import Verdict, explain, explain_choice
 from edgegauge.cli.budget_options import BudgetFlags, budget_options
@@ -22,7 +23,7 @@ from edgegauge.errors import EXIT_BROKEN_BUDGET, EXIT_DONE
 from edgegauge.figure import Figure
 from edgegauge.fit import DEFAULT_RECIPES, FitReport, Subject, fit, published_quality
 from edgegauge.predict import DEFAULT_PROMPT_TOKENS, Prediction
-from edgegauge.units import format_bytes
+from edgegauge.units import format_bytes, format_count
 
 SHOWN_PASSING = 24
 """With more rows than this, only the frontier is listed; --all shows every one."""
@@ -53,6 +54,10 @@ Row = tuple[Prediction, Verdict]
     help="Limits as TOML; the options below override it.",
 )  # fmt: skip
 @budget_options
+@click.option(
+    "--usage", default=usages.DEFAULT, show_default=True, metavar="NAME|FILE",
+    help="How the model is used, for the battery figures: a shipped usage or your own .toml.",
+)  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="List every candidate.")
 @json_option
 def command(
@@ -63,6 +68,7 @@ def command(
     prompt_tokens: int,
     budget_file: Path | None,
     limits: BudgetFlags,
+    usage: str,
     show_all: bool,
     as_json: bool,
 ) -> int:
@@ -78,7 +84,7 @@ def command(
     budget, metric = limits.apply(base), limits.metric(base)
     report = fit(
         load(device), _subjects(models, metric, context), recipes or DEFAULT_RECIPES, budget,
-        metric=metric, prompt_tokens=prompt_tokens, context=context,
+        metric=metric, prompt_tokens=prompt_tokens, context=context, usage=usages.load(usage),
     )  # fmt: skip
     if as_json:
         emit_json(report.to_json())
@@ -125,10 +131,25 @@ def _show(report: FitReport, prompt_tokens: int, show_all: bool) -> None:
         legend += ["? a limit lies within its error"] if any(v.uncertain for _, v in listed) else []
         if len(listed) < len(passing):
             legend.append(f"{len(passing) - len(listed)} more pass: --all")
-        console.print(f"[dim]{'   '.join(legend)}[/]\n")
+        console.print(f"[dim]{'   '.join(legend)}[/]")
+        if any(prediction.battery for prediction, _ in listed):
+            _show_usage(console, report)
+        console.print()
     if failing:
         _show_failures(console, failing, show_all)
     console.print(explain_choice(report.choice), soft_wrap=True, markup=False)
+
+
+def _show_usage(console: Console, report: FitReport) -> None:
+    """What the battery figures count, since they mean nothing without it."""
+    power = report.device.power
+    console.print(escape(f"usage {report.usage.sentence()}"), style="dim", soft_wrap=True)
+    if power and not power.idle_w:
+        console.print(
+            "idle power of this device is not known: all of its power counts as added drain"
+            + ("" if report.usage.waiting_w else ", and conversations leave out the reading time"),
+            style="dim", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _show_failures(console: Console, failing: list[Row], show_all: bool) -> None:
@@ -206,7 +227,9 @@ def _columns(metric: str) -> list[tuple[str, Callable[[Prediction, Verdict], str
         ("first\ntoken", lambda p, v: _bare(p.ttft_s)),
         ("decode\ntok/s", lambda p, v: _bare(p.decode_tok_per_s)),
         ("J per\ntoken", lambda p, v: _bare(p.energy_j_per_token)),
-        ("tokens\nper charge", lambda p, v: _count(p.battery) if p.battery else "-"),
+        ("tokens\n/charge", lambda p, v: _count(v.candidate.figure("tokens_per_charge"))),
+        ("talks\n/charge", lambda p, v: _count(v.candidate.figure("conversations_per_charge"))),
+        ("drain\n%/h", lambda p, v: _drain(v.candidate.figure("added_drain_percent_per_hour"))),
         (escape(metric).replace("_", "\n", 1), lambda p, v: text_of(v.candidate.figure("quality"))),
     ]
 
@@ -217,13 +240,12 @@ def _bare(figure: Figure | None) -> str:
     return text.removesuffix(" tok/s").removesuffix(" J/token")
 
 
-def _count(battery: Mapping[str, Figure]) -> str:
-    """`1.06M`: tokens per charge as people read a large count."""
-    value = battery["tokens_per_charge"].value
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+def _count(figure: Figure | None) -> str:
+    return "-" if figure is None else format_count(figure.value)
+
+
+def _drain(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{figure.value:.2g}"
 
 
 def _name(model: str) -> Text:
