@@ -21,12 +21,18 @@ COMMANDS = {
     "fit": "Predict which models fit a device, how fast, and for how long on battery.",
     "convert": "Export a model to an on-device format at INT4 or INT8.",
     "measure": "Run an artifact here and record speed, latency and memory.",
+    "energy": "Joules for a result from the file of an external power meter.",
+    "compare": "Is one result faster than another, slower, or can nobody tell?",
+    "import": "Results that another tool measured, as result files.",
     "evaluate": "Accuracy and perplexity of an artifact on your data.",
     "run": "The whole job: convert, measure, evaluate and choose.",
     "report": "One self-contained HTML page from result files.",
     "doctor": "What is installed and readable here, and how to mend each gap.",
 }
 """Every command and its one-line help, kept here so that `--help` imports no command."""
+
+MODULES = {"import": "import_results"}
+"""Modules that are not named like their command."""
 
 
 class LazyGroup(click.Group):
@@ -40,7 +46,7 @@ class LazyGroup(click.Group):
         """The command object, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"edgegauge.cli.{cmd_name}")
+        module = importlib.import_module(f"edgegauge.cli.{MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
 
