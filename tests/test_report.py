@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sample_results import evaluation, figure, prediction, result, row, summary
+from sample_results import evaluation, figure, metered, prediction, result, row, summary
 
 from edgegauge.cli import main, root
 from edgegauge.document import write_json
 from edgegauge.errors import InputError, MissingDependency
 from edgegauge.figure import Figure
 from edgegauge.report import load, page
-from edgegauge.report.summary import CandidateFigures, CandidateKey, RunSummary
+from edgegauge.report.summary import CandidateFigures, CandidateKey, RunSummary, battery_of
 
 pytest.importorskip("vl_convert")
 pytest.importorskip("altair")
@@ -298,6 +298,51 @@ def test_figures_that_do_not_compare_are_told() -> None:
     doubtful = result("b", workload=other, warnings=["it was hot"])
     warnings = load._merged([result("a"), doubtful], [])[0].warnings
     assert warnings[0] == "b: it was hot" and "same workload" in warnings[1]
+
+
+def test_energy_and_battery_stand_in_the_table_with_their_meter() -> None:
+    (found,) = load._merged([metered("a"), metered("b", 0.35), result("c")], [])
+    made = Page(page.render([found]))
+    for words in (
+        "Energy J/token measured", "Tokens per charge measured", "Added drain %/h measured",
+        "0.63\N{EN DASH}0.77", "64.6k",
+        "Energy: battery:BAT0, grade C, covers whole device (uncalibrated gauge)",
+    ):  # fmt: skip
+        assert words in made.text, words
+    hovers = " ".join(a["title"] or "" for a in made.all("a"))
+    assert "3 conversations an hour, each of 4 turns" in hovers and "0.9 health" in hovers
+    columns = view.table_of(found.measured, None, True, view.Notes()).columns
+    assert [(c.name, c.unit) for c in columns][-5:] == [
+        ("Energy", "J/token"), ("Tokens", "per charge"), ("Conversations", "per charge"),
+        ("Added drain", "%/h"), ("Decoding", "h on battery"),
+    ]  # fmt: skip
+
+
+def test_a_wide_table_has_its_verdicts_below_the_figures() -> None:
+    battery = battery_of(metered("a").summary)
+    rows = [
+        r.model_copy(update={"figures": r.figures.model_copy(update=battery)})
+        for r in summary().measured
+    ]
+    made = Page(page.render([summary(measured=rows, predicted=[])]))
+    under = [a for a in made.all("tr") if "under" in (a.get("class") or "")]
+    assert len(under) == len(rows) and "scores 0.5, needs 0.75" in made.text
+
+
+def test_without_energy_the_reason_is_told_once() -> None:
+    silent = result("a").summary.model_copy(update={"energy_reason": "no meter found"})
+    results = [result(name, summary=silent) for name in ("a", "b")]
+    (found,) = load._merged(results, [])
+    text = Page(page.render([found])).text
+    assert text.count("No energy figure: no meter found") == 1
+    missing = view.table_of(found.measured, None, True, view.Notes()).missing
+    assert missing == ["Energy", "Battery", "Quality", "Perplexity"]
+
+
+def test_an_imported_result_without_a_hash_is_a_row_of_its_own() -> None:
+    bare = result("a").artifact.model_copy(update={"sha256": None})
+    (found,) = load._merged([result("a"), result("a", artifact=bare)], [])
+    assert len(found.measured) == 2
 
 
 def test_a_run_folder_and_loose_files_from_the_command_line(tmp_path: Path) -> None:

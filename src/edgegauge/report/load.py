@@ -18,8 +18,14 @@ from edgegauge.document import parse, read_json_object
 from edgegauge.errors import InputError
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.figure import Figure
-from edgegauge.report.summary import CandidateFigures, CandidateRow, RunSummary
-from edgegauge.result import ArtifactFacts, Result
+from edgegauge.report.summary import (
+    CandidateFigures,
+    CandidateRow,
+    RunSummary,
+    battery_of,
+    energy_notes,
+)
+from edgegauge.result import ArtifactFacts, FailedResult, Result
 
 SUMMARY = "summary.json"
 KINDS = "a run's summary.json, a result of `edgegauge measure` or one of `edgegauge evaluate`"
@@ -31,6 +37,7 @@ class _Found:
 
     summaries: list[RunSummary] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    failures: list[FailedResult] = field(default_factory=list)
     evaluations: list[EvaluationResult] = field(default_factory=list)
 
 
@@ -40,7 +47,19 @@ def gather(paths: Iterable[Path]) -> list[RunSummary]:
     for path in paths:
         for file in _files(path):
             _read(file, found)
-    return [*found.summaries, *_merged(found.results, found.evaluations)]
+    made = [*found.summaries, *_merged(found.results, found.evaluations)]
+    return _with_failures(made, found.failures)
+
+
+def _with_failures(made: list[RunSummary], failures: Sequence[FailedResult]) -> list[RunSummary]:
+    """Failed measurements as warnings of the first page; InputError where there is nothing else."""
+    told = [f"{f.artifact.name} could not be measured: {f.failures[-1].reason}" for f in failures]
+    if told and not made:
+        raise InputError("nothing to report: every measurement failed", told)
+    if not told:
+        return made
+    first = made[0].model_copy(update={"warnings": [*made[0].warnings, *told]})
+    return [first, *made[1:]]
 
 
 def _files(path: Path) -> list[Path]:
@@ -63,6 +82,8 @@ def _read(path: Path, found: _Found) -> None:
         found.summaries.append(parse(value, RunSummary, where))
     elif "samples" in value:
         found.results.append(parse(value, Result, where))
+    elif "failures" in value:
+        found.failures.append(parse(value, FailedResult, where))
     elif "accuracy" in value or "perplexity" in value:
         found.evaluations.append(parse(value, EvaluationResult, where))
     else:
@@ -75,8 +96,8 @@ def _merged(results: Sequence[Result], evaluations: Sequence[EvaluationResult]) 
     for result in results:
         key = (result.host.get("cpu_model"), result.host.get("name"))
         machines.setdefault(key, []).append(result)
-    measured = {result.artifact.sha256 for result in results}
-    alone = [e for e in evaluations if e.artifact.sha256 not in measured]
+    measured = {_identity(result.artifact) for result in results}
+    alone = [e for e in evaluations if _identity(e.artifact) not in measured]
     made = [_summary(group, evaluations) for group in machines.values()]
     return [*made, _summary([], alone)] if alone else made
 
@@ -87,7 +108,7 @@ def _summary(results: Sequence[Result], evaluations: Sequence[EvaluationResult])
     speeds = _newest(results, "measured", warnings)
     qualities = _newest(evaluations, "evaluated", warnings) if not results else {}
     if results:
-        ours = [e for e in evaluations if e.artifact.sha256 in speeds]
+        ours = [e for e in evaluations if _identity(e.artifact) in speeds]
         qualities = _newest(ours, "evaluated", warnings)
     rows = [
         _row(speeds.get(sha), qualities.get(sha)) for sha in dict.fromkeys([*speeds, *qualities])
@@ -106,20 +127,26 @@ def _summary(results: Sequence[Result], evaluations: Sequence[EvaluationResult])
         explanation=f"{len(rows)} {noun} from result files; without a budget none is recommended.",
         quality_metric="exact_match",
         workload=workloads[0] if workloads else None,
+        energy_notes=energy_notes(speeds.values()),
         tools={"edgegauge": tool.edgegauge, tool.runtime: tool.runtime_version},
         warnings=warnings,
     )
 
 
 def _newest(documents: Sequence[Any], verb: str, warnings: list[str]) -> dict[str, Any]:
-    """The newest document of each artifact, by the artifact's hash."""
+    """The newest document of each artifact, by what identifies it."""
     kept: dict[str, Any] = {}
     for document in sorted(documents, key=lambda d: d.created):
         facts = document.artifact
-        if facts.sha256 in kept:
+        if _identity(facts) in kept:
             warnings.append(f"{facts.name}: {verb} more than once; the newest is shown")
-        kept[facts.sha256] = document
+        kept[_identity(facts)] = document
     return kept
+
+
+def _identity(facts: ArtifactFacts) -> str:
+    """What tells artifacts apart: the hash, or of a file that nobody hashed name and size."""
+    return facts.sha256 or f"{facts.name}, {facts.file_bytes} bytes"
 
 
 def _doubts(results: Sequence[Result], evaluations: Sequence[EvaluationResult]) -> list[str]:
@@ -163,6 +190,7 @@ def _figures(result: Result | None, evaluation: EvaluationResult | None) -> Cand
             "ttft_s": summary.ttft_s.tail if summary.ttft_s else None,
             "peak_memory_bytes": summary.memory.peak_rss_bytes,
             "energy_j_per_token": summary.energy_j_per_token,
+            **battery_of(summary),
         }
     if evaluation:
         if evaluation.accuracy:

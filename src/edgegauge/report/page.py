@@ -81,6 +81,7 @@ def _section(summary: RunSummary, name: str, notes: Any) -> dict[str, Any]:
         "table": view.table_of(summary.measured, summary.recommended, judged, notes),
         "devices": [_device(p, f"{name}-d{i}", notes) for i, p in enumerate(summary.predicted)],
         "warnings": summary.warnings,
+        "energy_notes": summary.energy_notes,
         "host_facts": view.host_facts(summary),
         "workload_facts": view.workload_facts(summary),
     }

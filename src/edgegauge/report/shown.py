@@ -9,7 +9,7 @@ from typing import Any
 
 from edgegauge.figure import Figure
 from edgegauge.report.summary import CandidateFigures
-from edgegauge.units import format_quality, format_quantity
+from edgegauge.units import format_count, format_quality, format_quantity
 
 FIGURES = {
     "decode_tok_per_s": "Decode",
@@ -17,11 +17,25 @@ FIGURES = {
     "ttft_s": "First token",
     "peak_memory_bytes": "Peak memory",
     "energy_j_per_token": "Energy",
-    "battery_h": "Battery",
+    "tokens_per_charge": "Tokens per charge",
+    "conversations_per_charge": "Conversations per charge",
+    "added_drain_percent_per_hour": "Added drain",
+    "battery_h": "Decoding on battery",
     "quality": "Quality",
     "perplexity": "Perplexity",
 }
 """Column headings of the figures of a row, in the order of the table."""
+
+HEADS = {
+    "tokens_per_charge": ("Tokens", "per charge"),
+    "conversations_per_charge": ("Conversations", "per charge"),
+    "added_drain_percent_per_hour": ("Added drain", "%/h"),
+    "battery_h": ("Decoding", "h on battery"),
+}
+"""Of these the head of a column is split, so that it is no wider than its figures."""
+
+COUNTS = {"tokens_per_charge", "conversations_per_charge"}
+PER_HOUR = "added_drain_percent_per_hour"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,11 @@ LIMITS = {
 
 
 def quantity(value: float, unit: str, name: str = "") -> str:
-    """A number as text; a quality that is a share is shown in percent."""
+    """A number as text; a quality that is a share is shown in percent, a count shortened."""
+    if name in COUNTS:
+        return format_count(value)
+    if name == PER_HOUR:
+        return f"{value:.2g} %/h"
     return format_quality(value, unit) if name == "quality" else format_quantity(value, unit)
 
 

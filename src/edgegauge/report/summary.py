@@ -9,13 +9,14 @@ could not be made or measured is a row whose figures are all null and whose reas
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from edgegauge.document import Document
 from edgegauge.figure import Figure
-from edgegauge.result import Workload
+from edgegauge.result import Result, Summary, Workload
 
 
 class BrokenLimit(Document):
@@ -35,9 +36,48 @@ class CandidateFigures(Document):
     peak_memory_bytes: Figure | None = None
     energy_j_per_token: Figure | None = None
     battery_h: Figure | None = None
+    """Decoding without pause."""
+    tokens_per_charge: Figure | None = None
+    conversations_per_charge: Figure | None = None
+    added_drain_percent_per_hour: Figure | None = None
+    """Of the usage that the figures' sources name."""
     quality: Figure | None = None
     """On the metric that the summary names."""
     perplexity: Figure | None = None
+
+
+BATTERY_FIGURES = {
+    "battery_h": "continuous_h",
+    "tokens_per_charge": "tokens_per_charge",
+    "conversations_per_charge": "conversations_per_charge",
+    "added_drain_percent_per_hour": "added_drain_percent_per_hour",
+}
+"""Battery figures of a candidate, and their names in `Summary.battery` of a result."""
+
+
+def battery_of(summary: Summary) -> dict[str, Figure | None]:
+    """The battery figures of a result, as a candidate has them."""
+    battery = summary.battery or {}
+    return {name: battery.get(key) for name, key in BATTERY_FIGURES.items()}
+
+
+def energy_notes(results: Iterable[Result]) -> list[str]:
+    """Where energy figures come from, and why there is none, each said once."""
+    notes: dict[str, None] = {}
+    for result in results:
+        if result.summary.energy_j_per_token is None:
+            if result.summary.energy_reason:
+                notes[f"No energy figure: {result.summary.energy_reason}"] = None
+            continue
+        for energy in result.energy[:1]:
+            source = energy.source
+            missing = f", not {', '.join(source.excludes)}" if source.excludes else ""
+            notes[
+                f"Energy: {source.id}, grade {source.grade}, covers {', '.join(source.covers)}"
+                f"{missing} ({source.calibration})"
+            ] = None
+            notes |= dict.fromkeys(f"Energy, {source.id}: {flag}" for flag in energy.flags)
+    return list(notes)
 
 
 class CandidateRow(Document):
@@ -106,6 +146,8 @@ class RunSummary(Document):
     """What the measured candidates were given to do."""
     tools: dict[str, str] = {}
     """Program: version."""
+    energy_notes: list[str] = []
+    """Which meters the energy figures come from, their grade and coverage, or why there is none."""
     trustworthy: bool = True
     """False where a disturbed measurement leaves open whether its candidate meets a limit."""
     warnings: list[str] = []

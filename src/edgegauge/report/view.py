@@ -14,14 +14,22 @@ from edgegauge.figure import Figure
 from edgegauge.report.charts import is_recommended
 from edgegauge.report.shown import (
     FIGURES,
+    HEADS,
     LIMITS,
+    PER_HOUR,
     clean,
     interval_of,
     limit_text,
     limits_of,
     value_of,
 )
-from edgegauge.report.summary import CandidateKey, CandidateRow, DevicePrediction, RunSummary
+from edgegauge.report.summary import (
+    BATTERY_FIGURES,
+    CandidateKey,
+    CandidateRow,
+    DevicePrediction,
+    RunSummary,
+)
 from edgegauge.units import format_bytes
 
 HOST_FACTS = {
@@ -96,7 +104,7 @@ class TableView:
     lines: list[Line]
     judged: bool
     missing: list[str]
-    """Headings of the figures that no candidate has."""
+    """Headings of the figures that no candidate has; all of the battery are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,15 @@ def table_of(
         )
         for index, row in enumerate(ordered)
     ]  # fmt: skip
-    return TableView(columns, lines, judged, [FIGURES[n] for n in FIGURES if n not in known])
+    return TableView(columns, lines, judged, _missing(known))
+
+
+def _missing(known: list[str]) -> list[str]:
+    names = [n for n in FIGURES if n not in known]
+    if set(BATTERY_FIGURES) <= set(names):
+        names = [n for n in names if n == "battery_h" or n not in BATTERY_FIGURES]
+        return ["Battery" if n == "battery_h" else FIGURES[n] for n in names]
+    return [FIGURES[n] for n in names]
 
 
 def _about(row: CandidateRow) -> str:
@@ -156,7 +172,7 @@ def _column(name: str, rows: Sequence[CandidateRow], notes: Notes) -> tuple[Colu
     kind = kinds.pop() if len(kinds) == 1 else None
     note = notes.number(sources.pop()) if len(sources) == 1 else None
     units = {f.unit for f in figures if f} & PLAIN_UNITS
-    unit = units.pop() if len(units) == 1 else None
+    unit = units.pop() if len(units) == 1 else "%/h" if name == PER_HOUR else None
     cells = []
     for row, figure in zip(rows, figures, strict=True):
         if figure is None:
@@ -173,7 +189,8 @@ def _column(name: str, rows: Sequence[CandidateRow], notes: Notes) -> tuple[Colu
                 None if note else notes.number(figure.source), broken,
             )
         )  # fmt: skip
-    return Column(FIGURES[name], unit, kind, note), cells
+    heading, said = HEADS.get(name, (FIGURES[name], unit))
+    return Column(heading, said, kind, note), cells
 
 
 def tiles_of(summary: RunSummary) -> list[Tile]:
