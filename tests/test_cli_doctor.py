@@ -127,7 +127,7 @@ def test_recorded_machines_name_their_source_and_why_the_others_are_none(
 
 
 def test_every_registered_runtime_is_checked() -> None:
-    names = {point.name for point in entry_points(group="edgegauge.runtimes")}
+    names = {point.load().name for point in entry_points(group="edgegauge.runtimes")}
     assert names <= set(checks.RUNTIMES)
 
 

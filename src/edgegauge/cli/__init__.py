@@ -16,11 +16,11 @@ from edgegauge import __version__
 from edgegauge.errors import EdgeGaugeError
 
 COMMANDS = {
-    "devices": "Device profiles: list, show, detect this machine, validate a file.",
+    "devices": "Device profiles: list, show, detect this machine, validate, calibrate a meter.",
     "models": "The model catalog; also reads a Hugging Face folder, config.json or GGUF header.",
     "fit": "Predict which models fit a device, how fast, and for how long on battery.",
     "convert": "Export a model to an on-device format at INT4 or INT8.",
-    "measure": "Run an artifact here and record speed, latency and memory.",
+    "measure": "Run an artifact here and record speed, latency, memory and energy.",
     "energy": "Joules for a result from the file of an external power meter.",
     "compare": "Is one result faster than another, slower, or can nobody tell?",
     "import": "Results that another tool measured, as result files.",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edgegauge.cli.output import stdout, table, text_of
 from edgegauge.device import DeviceProfile
-from edgegauge.energy import Energy
+from edgegauge.energy import Energy, best_of
 from edgegauge.figure import Figure
 from edgegauge.measure.summary import ENERGY_REASON
 from edgegauge.result import Percentiles, Result, Sustained, Workload
@@ -154,9 +154,12 @@ def _energy(result: Result, label: str) -> Iterator[str]:
         if reason != ENERGY_REASON:  # the reasons of all meters fill a screen; the file has them
             reason = "no meter could be read; `edgegauge doctor` says why"
         yield f"energy: - ({reason})"
+    whole = [energy for energy in result.energy if energy.source.whole_device]
+    of_charge = best_of(whole, lambda energy: energy.decode_j_per_token)
     for energy in result.energy:
         yield from source_lines(energy, label)
-    yield from _battery(result)
+        if energy is of_charge:
+            yield from _battery(result)
 
 
 def _battery(result: Result) -> Iterator[str]:
@@ -166,12 +169,12 @@ def _battery(result: Result) -> Iterator[str]:
         figure = (result.summary.battery or {}).get(key)
         if figure is None:
             continue
+        hours = key == "continuous_h"
         how = figure.source.partition(";")[0]
-        if key == "continuous_h":
-            note = f" at {text_of(result.summary.decode_tok_per_s)}"
-        else:
-            note = "" if how == said else f" ({how})"
-        said = how
+        if not hours and how != said:
+            yield f"  {how}"
+            said = how
+        note = f" at {text_of(result.summary.decode_tok_per_s)}" if hours else ""
         yield f"  {name}: {text_of(figure, interval=True)}{note}"
 
 
