@@ -17,7 +17,7 @@ from edgegauge.measure.blocks import Block, in_order, run_blocks
 from edgegauge.measure.child import Message
 from edgegauge.measure.machine import Clock, Machine
 from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
-from edgegauge.measure.steady import Cache, Decode, Inference, Load, Loaded, Prefill, opened
+from edgegauge.measure.steady_load import Cache, Decode, Inference, Load, Loaded, Prefill, opened
 from edgegauge.result import Workload
 
 NANO = 1_000_000_000

@@ -115,7 +115,7 @@ def test_rows_of_llama_bench_are_imported_compared_and_reported(capsys, tmp_path
     )  # fmt: skip
     status, out, _ = run(capsys, "compare", saved(tmp_path / "a.json", ours), path)
     assert status == 0 and "faster" in out and "random tokens" in out
-    assert gather([Path(path)])[0].measured[0].figures.decode_tok_per_s is not None
+    assert gather([Path(path)])[0].summary.measured[0].figures.decode_tok_per_s is not None
     status, out, err = run(capsys, "import", "llama-bench", rows, "-o", tmp_path / "made")
     assert status == 0 and "128 + 64 tokens at depth 0" in out and path in err
 

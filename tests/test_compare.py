@@ -17,7 +17,7 @@ from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 from edgegauge.graph_result import GraphFacts, GraphResult, GraphRun, GraphSummary, GraphWorkload
 from edgegauge.ratio import CANNOT_TELL, Row, recovered, welch
-from edgegauge.result import Percentiles, PromptSource, Repetitions, Result
+from edgegauge.result import Percentiles, PromptSource, Repetitions, Result, result_from
 
 
 def row(found: Comparison, name: str = "decode_tok_per_s") -> Row:
@@ -311,3 +311,12 @@ def test_no_file_breaks_a_comparison(a: list[float], b: list[float], threshold: 
         assert found.verdict in (None, "same", "faster", "slower", "less", "more", CANNOT_TELL)
         if found.ratio and found.ratio.low is not None:
             assert found.ratio.low <= found.ratio.value <= found.ratio.most
+
+
+def test_times_that_cannot_be_are_refused_where_a_file_is_read() -> None:
+    """Sums of them would not be finite."""
+    for absurd in (1.7e308, -1.0):
+        document = A.model_dump(mode="json")
+        document["samples"][0]["rounds"][0]["inter_token_s"] = [absurd, absurd]
+        with pytest.raises(InputError, match=r"inter_token_s\.0: must be"):
+            result_from(document, "here")

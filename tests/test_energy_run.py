@@ -17,6 +17,7 @@ from make_gguf import write_gguf
 
 from edgegauge.energy import MeterFacts, Window
 from edgegauge.errors import InputError
+from edgegauge.host.tree import Tree
 from edgegauge.measure import blocks, energy_run, worker
 from edgegauge.measure.clock_checks import ClockOffsets, clock_findings, clock_offsets
 from edgegauge.measure.energy_run import EnergyOptions, EnergyOutcome, measure_energy
@@ -297,7 +298,16 @@ def test_a_child_that_never_loads_is_stopped(
     assert outcome.reason and not outcome.energies
 
 
-@pytest.mark.parametrize("said", ["{}", '{"ready": {"round_s": 0.1}}\\n{"rounds": []}', "hello"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{}",
+        '{"ready": 5}',
+        '{"ready": {"round_s": "long"}}',
+        '{"ready": {"round_s": 0.1}}\\n{"rounds": []}',
+        "hello",
+    ],
+)
 def test_a_child_that_talks_nonsense_is_a_failure(
     gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
@@ -364,3 +374,26 @@ def test_a_graph_has_one_phase_and_counts_inferences(tmp_path: Path) -> None:
     assert found == ["idle_before", "inference", "inference", "idle_after"]
     assert all(w.tokens > 0 for w in energy.windows if w.phase == "inference")
     assert len(outcome.facts["edges"]) == 4
+
+
+class Killing(Tree):
+    """A kernel that counts one more kill for memory at every look, and tells nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+        self._kills = 7
+
+    def text(self, path: str) -> str | None:
+        self._kills += path == "proc/vmstat"
+        return f"oom_kill {self._kills}" if path == "proc/vmstat" else None
+
+
+def test_a_kill_that_the_kernel_counted_is_out_of_memory(gguf: Path) -> None:
+    job = worker.job(LlamaCppRuntime(), gguf, SHAPE.model_dump())
+    outcome = measure_energy(
+        job, Found([FakeMeter()], []), QUICK, Machine(Killing(), CLOCK), timeout_s=60,
+        progress=when("decode", lambda p: p.kill()),
+    )  # fmt: skip
+    (failure,) = outcome.failures
+    assert (failure.kind, failure.phase) == ("out of memory", "decode")
+    assert "the system ran out of memory" in failure.reason and "SIGKILL" in failure.reason

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgegauge.host.tree import Tree
-from edgegauge.measure import clocks, heat, load, supply
+from edgegauge.measure import cpu_use, frequencies, heat, supply
 from edgegauge.measure.host import cpu_model, cpu_quota, glance, machine, state, usable_cores
 
 MACHINES = Path(__file__).parent / "data" / "machines" / "host"
@@ -147,17 +147,17 @@ def test_clusters_and_their_clocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "value", "on"),
     [
-        (clocks.NO_TURBO, "0", True),
-        (clocks.NO_TURBO, "1", False),
-        (clocks.BOOST, "1", True),
-        (clocks.BOOST, "0", False),
-        (clocks.BOOST, "?", None),
+        (frequencies.NO_TURBO, "0", True),
+        (frequencies.NO_TURBO, "1", False),
+        (frequencies.BOOST, "1", True),
+        (frequencies.BOOST, "0", False),
+        (frequencies.BOOST, "?", None),
     ],
 )
 def test_turbo(tmp_path: Path, file: str, value: str, on: bool | None) -> None:
     tree = made(tmp_path, {file: value})
-    assert clocks.turbo(tree) is on
-    assert clocks.turbo_off(tree) and file in str(clocks.turbo_off(tree))
+    assert frequencies.turbo(tree) is on
+    assert frequencies.turbo_off(tree) and file in str(frequencies.turbo_off(tree))
 
 
 def test_a_kernel_that_cools_a_processor(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_own_ticks_are_those_of_this_process_and_its_children(tmp_path: Path) ->
             "proc/91/stat": "gone",
         },
     )
-    assert load.own_ticks(tree) == 315 + 1023
+    assert cpu_use.own_ticks(tree) == 315 + 1023
 
 
 SPIN = ("-c", "i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done")
@@ -252,7 +252,7 @@ def test_the_busiest_other_process_is_named_and_our_own_is_not(tmp_path: Path) -
     done = subprocess.run(["/bin/sh", "-c", start], capture_output=True, check=True, timeout=10)
     ours = subprocess.Popen([tmp_path / "ours-spins", *SPIN])
     try:
-        found, now = load.busiest(Tree()), load.ticks(Tree())
+        found, now = cpu_use.busiest(Tree()), cpu_use.ticks(Tree())
     finally:
         ours.kill()
         ours.wait()
@@ -265,3 +265,20 @@ def test_the_busiest_other_process_is_named_and_our_own_is_not(tmp_path: Path) -
 def test_this_machine() -> None:
     assert cpu_model() == machine(Tree())["cpu_model"] != ""
     assert usable_cores(Tree()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [
+        ({"BAT0/type": "Battery", "BAT0/status": "Discharging"}, "battery"),
+        ({"BAT0/type": "Battery", "BAT0/status": "Discharging", "BAT0/present": "0"}, None),
+        ({"mouse/type": "Battery", "mouse/status": "Discharging", "mouse/scope": "Device"}, None),
+        ({"usb/type": "USB_PD", "usb/online": "1"}, "mains"),
+        ({"AC/type": "Mains", "AC/online": "0"}, None),
+    ],
+)
+def test_the_power_source_of_sysfs(
+    tmp_path: Path, files: dict[str, str], source: str | None
+) -> None:
+    tree = made(tmp_path, {f"sys/class/power_supply/{path}": text for path, text in files.items()})
+    assert supply.power_source(tree) == source

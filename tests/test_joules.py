@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgegauge.energy import Energy, Grade, MeterFacts, PhaseName, Window
 from edgegauge.figure import Figure
@@ -485,3 +486,27 @@ def test_any_readings_give_joules_or_a_reason(
         assert (found.joules is None) == (found.reason is not None)
         assert found.joules is None or float(found.uncertainty_j or 0) >= 0
     assert (energy.decode_j_per_token is None) == (energy.reason is not None)
+
+
+def test_a_meter_that_was_lost_before_anything_ran_is_the_reason() -> None:
+    found = energy_of(Recorded(facts(counter=True), [], [], "its file vanished"), [])
+    assert found.reason == "the meter was lost: its file vanished"
+
+
+def test_a_result_keeps_some_of_very_many_readings_and_counts_them_all() -> None:
+    readings = counted(every(0.001, 65.0), lambda t: 5 * t)
+    found = energy_of(
+        Recorded(facts(counter=True, update_s=0.001), readings, []), [window("decode", 1.0, 62.0)]
+    )
+    assert found.readings_seen == len(readings) == 65_001
+    assert 15_000 < len(found.readings) <= 20_001
+    assert (found.readings[0][0], found.readings[-1][0]) == (0.0, 65.0)
+    assert found.windows[0].samples > 60_000, "the joules come from all of them"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"end_s": 1.0}, {"end_s": 0.5}, {"end_s": 1e300}, {"tokens": 10**400}]
+)
+def test_a_window_that_cannot_be_is_refused_where_a_file_is_read(changes: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Window.model_validate({"phase": "decode", "start_s": 1.0, "end_s": 2.0, **changes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -70,6 +71,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         ("which == 1 and os.kill(os.getpid(), 11)", "crashed", "SIGSEGV"),
         ("which == 1 and time.sleep(600)", "timeout", "stopped after 6 s"),
         ("if which == 1: raise MemoryError", "out of memory", "MemoryError"),
+        ("if which == 1: raise OSError(12, os.strerror(12))", "out of memory", "Cannot allocate"),
     ],
 )
 def test_a_run_that_ends_badly_is_told_beside_the_others(
@@ -163,3 +165,34 @@ def test_a_refused_artifact_is_no_failure_of_a_run(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF but not really")
     with pytest.raises(InputError, match="cannot load"):
         measure_grid(Artifact(path, None), [SMALL, SMALL], timeout_s=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS counts mappings on Linux")
+def test_a_limit_of_the_address_space_is_told_as_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gguf: Path
+) -> None:
+    """A mapped file counts against it in full, so a model fails that a real device would run."""
+    large = tmp_path / "large.gguf"
+    large.write_bytes(gguf.read_bytes())
+    os.truncate(large, 256 * 2**20)  # mapped whole, though little of it is read
+    (tmp_path / "walled.py").write_text(
+        textwrap.dedent("""
+        import resource
+        from edgegauge.host.tree import Tree, fields
+        from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
+
+        class Walled(LlamaCppRuntime):
+            def prepare(self):
+                super().prepare()
+                used = fields(Tree().text("proc/self/status"))["VmSize"].removesuffix(" kB")
+                limit = int(used) * 1024 + 64 * 2**20
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    from walled import Walled  # type: ignore[import-not-found]
+
+    (found,) = measure_grid(Artifact(large, None), [SMALL], runtime=Walled(), timeout_s=60)
+    assert isinstance(found, FailedResult)
+    assert {(f.phase, f.kind) for f in found.failures} == {("load", "out of memory")}

@@ -347,3 +347,15 @@ def test_the_power_of_two_batteries_of_which_one_rests() -> None:
     start_s = clock.now_s()
     joules = taken_j(meter, clock, 300)
     assert joules == pytest.approx(tree.true_joules(start_s, clock.now_s()), rel=0.01)
+
+
+def test_flags_are_told_without_reading_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder asks for them while another thread reads; a file that blocks must not matter."""
+    tree, clock, meter = found()
+    poll(meter, clock, 30)
+
+    def never(path: str) -> str | None:
+        raise AssertionError(f"/{path} was read")
+
+    monkeypatch.setattr(tree, "text", never)
+    assert meter.flags() == []

@@ -16,12 +16,12 @@ from edgegauge.device import Battery, Sourced
 from edgegauge.energy import Energy, MeterFacts
 from edgegauge.errors import InputError
 from edgegauge.host.tree import Tree
-from edgegauge.measure import metering
+from edgegauge.measure import metering, meters
 from edgegauge.measure.energy_run import EnergyOptions, EnergyOutcome
 from edgegauge.measure.machine import Clock, Machine
 from edgegauge.measure.manager import measure_grid
 from edgegauge.measure.metering import Metering, battery_here, with_battery
-from edgegauge.measure.meters import Flag, Found, Refusal
+from edgegauge.measure.meters import Flag, Found, Refusal, find_meters
 from edgegauge.measure.steadiness import SustainedOptions
 from edgegauge.result import FailedResult, Failure, Result, Workload
 from edgegauge.usage import load as load_usage
@@ -109,10 +109,11 @@ def test_without_options_no_meter_is_looked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_run_has_meters_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch, EnergyOutcome(), EnergyOutcome())
-    meters = Metering(EnergyOptions(), Machine(), None)
+    metering_now = Metering(EnergyOptions(), Machine(), None)
     for _ in range(2):
-        meters.add(result("tiny"), {}, lambda done, note: None)
-    assert len(stage.found) == 2 and stage.used[0] is not stage.used[1]
+        metering_now.add(result("tiny"), {}, lambda done, note: None)
+    assert stage.used[0] is not stage.used[1]
+    assert all(found in stage.found for found in stage.used)
 
 
 def test_an_unknown_meter_is_refused_before_anything_runs() -> None:
@@ -195,3 +196,70 @@ def test_no_sustained_run_follows_a_failure(
         Artifact(path, None), [Workload(threads=1, runs=1)], sustained=SustainedOptions()
     )
     assert isinstance(only, FailedResult)
+
+
+def test_the_best_source_that_has_a_figure_is_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = energy(decode_j_per_token=None, reason="a charger was connected")
+    part = energy(source=FACTS.model_copy(update={"id": "rapl:package", "whole_device": False}))
+    found = metered(Stage(monkeypatch, EnergyOutcome(energies=[lost, part])))
+    assert found.summary.energy_j_per_token == figure(0.5, "J/token")
+    assert found.summary.energy_reason is None
+    assert found.warnings == ["battery:BAT0: a charger was connected"]
+
+
+def test_the_battery_s_figures_come_from_a_source_of_the_whole_device() -> None:
+    battery = Battery(capacity_wh=Sourced(value=10.0, source="made up"), usable=1.0)
+    lost = energy(decode_j_per_token=None, reason="a charger was connected")
+    part = energy(
+        source=FACTS.model_copy(update={"id": "rapl:package", "whole_device": False}),
+        decode_j_per_token=figure(0.1, "J/token"),
+    )
+    bare, usage = result("tiny"), load_usage()
+    fed = bare.model_copy(update={"energy": [lost, part, energy()]})
+    figures = with_battery(fed, battery, usage).summary.battery
+    assert figures is not None and "battery:BAT0" in figures["tokens_per_charge"].source
+    only = with_battery(bare.model_copy(update={"energy": [lost, part]}), battery, usage)
+    assert only.summary.battery is None
+    assert only.warnings[-1] == "battery: a charger was connected"
+
+
+class Closing:
+    """A kind of meter that counts what is open."""
+
+    name = "closing"
+    facts = FACTS
+    poll_s = 1.0
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+
+    def find(self, machine: Machine, address: str | None) -> list[Any]:
+        if address == "bad":
+            raise InputError("no such address")
+        self.opened += 1
+        return [self]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_meters_are_open_during_energy_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that prints a sample a second is no part of a timed run, nor left behind by it."""
+    kind = Closing()
+    monkeypatch.setattr(meters, "kinds", lambda: {"closing": kind})
+    metering_now = Metering(EnergyOptions(), Machine(), None)
+    assert (kind.opened, kind.closed) == (1, 1)
+    metering_now.ready()
+    assert (kind.opened, kind.closed) == (2, 1)
+
+
+def test_meters_that_were_found_are_closed_when_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = Closing()
+    monkeypatch.setattr(meters, "kinds", lambda: {"closing": kind})
+    for wrong in ("closing:bad", "crystal-ball"):
+        with pytest.raises(InputError):
+            find_meters(Machine(), ["closing", wrong])
+    assert kind.opened == kind.closed == 2
+    assert len(find_meters(Machine(), ["closing", "closing"]).meters) == 1

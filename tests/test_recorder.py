@@ -249,3 +249,15 @@ def test_an_unknown_meter_is_an_error() -> None:
         pass
     with pytest.raises(KeyError):
         running.lost("none:0")
+
+
+def test_a_meter_whose_flags_fail_is_lost_and_breaks_nothing() -> None:
+    class Odd(FakeMeter):
+        def flags(self) -> list[Flag]:
+            raise ValueError("too few steps")
+
+    with Recorder([Odd()], FAST) as recorder:
+        pass
+    (found,) = recorder.recorded
+    assert found.readings and found.flags == []
+    assert found.lost == "its flags failed: ValueError: too few steps"

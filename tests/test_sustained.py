@@ -11,7 +11,8 @@ import psutil
 import pytest
 from make_gguf import write_gguf
 
-from edgegauge.measure import energy_run, worker
+from edgegauge.errors import MeasurementError
+from edgegauge.measure import energy_run, sustained, worker
 from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.finding import State
 from edgegauge.measure.machine import Clock, Machine
@@ -223,3 +224,20 @@ def test_rounds_without_sense_are_a_failure(
     outcome = run(gguf, EASY, lambda done, note: None)
     (failure,) = outcome.failures
     assert "rounds make no sense" in failure.reason
+
+
+def test_of_very_many_rounds_some_are_kept_and_all_decide(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sustained, "MOST_GAPS", 24)
+    outcome = run(gguf, EASY, lambda done, note: None)
+    assert sum(len(timed.inter_token_s) for timed in outcome.rounds) <= 24
+    assert outcome.rounds_seen >= 6 and 2 <= len(outcome.rounds) <= 3
+    starts = [timed.start_s or 0.0 for timed in outcome.rounds]
+    assert starts == sorted(starts) and starts[-1] - starts[0] > 10, "from all of the run"
+
+
+def test_tokens_that_took_no_time_are_no_rounds() -> None:
+    odd = {"prefill_s": 0.1, "ttft_s": 0.1, "inter_token_s": [0.0, 0.0]}
+    with pytest.raises(MeasurementError, match="took no time"):
+        sustained.checked_rounds([odd])

@@ -7,6 +7,7 @@ raises `InputError` with every problem at once, each as `key.path: problem, got 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -44,7 +45,7 @@ def read_json(path: Path, schema: type[T]) -> T:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, unchecked beyond being an object; raises InputError."""
-    value = _decode(path, json.loads)
+    value = _decode(path, _finite_json)
     if not isinstance(value, dict):
         raise InputError(f"expected a JSON object, got {type(value).__name__} @ {path}")
     return value
@@ -58,9 +59,21 @@ def read_rows(path: Path) -> list[Any]:
 
 def _rows(text: str) -> list[Any]:
     if text.lstrip().startswith("["):
-        value = json.loads(text)
+        value = _finite_json(text)
         return value if isinstance(value, list) else [value]
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [_finite_json(line) for line in text.splitlines() if line.strip()]
+
+
+def _finite_json(text: str) -> Any:
+    """The value of a JSON text without NaN and infinities, which could not be written again."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
 
 
 def parse(value: Any, schema: type[T], where: str) -> T:

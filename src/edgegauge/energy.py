@@ -9,9 +9,10 @@ expanded (k=2).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgegauge.document import Document
 from edgegauge.figure import Figure
@@ -20,6 +21,9 @@ Grade = Literal["A", "B", "C", "D"]
 """A: traceable external meter at the supply (at most 1 %); B: hardware energy counter of known
 coverage; C: sampled rail or gauge, uncalibrated or corrected by a published fit (10 to 20 %);
 D: battery percent (15 to 50 %)."""
+
+Moment = Annotated[float, Field(ge=-1e12, le=1e12)]
+"""Seconds on a monotonic clock, within what one can show."""
 
 PhaseName = Literal["idle_before", "prefill", "decode", "inference", "idle_after"]
 
@@ -55,9 +59,9 @@ class Window(Document):
     """Energy between two moments of one steady phase, on the clock of the run (monotonic)."""
 
     phase: PhaseName
-    start_s: float
-    end_s: float
-    tokens: int = Field(default=0, ge=0)
+    start_s: Moment
+    end_s: Moment
+    tokens: int = Field(default=0, ge=0, le=10**15)
     """Tokens (of a graph: inferences) processed within the window; 0 while idle."""
     joules: float | None = None
     uncertainty_j: float | None = None
@@ -66,6 +70,12 @@ class Window(Document):
     longest_gap_s: float | None = None
     reason: str | None = None
     """Why `joules` is None; for a window that is too short, how long it would have to be."""
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Window:
+        if self.end_s <= self.start_s:
+            raise ValueError(f"end_s: must be after start_s, got {self.end_s} after {self.start_s}")
+        return self
 
     @property
     def seconds(self) -> float:
@@ -101,4 +111,13 @@ class Energy(Document):
     reason: str | None = None
     """Why there is no figure, where there is none."""
     readings: list[tuple[float, float]] = []
-    """(monotonic s, joules since the first reading or watts): everything that was read."""
+    """(monotonic s, joules since the first reading or watts): all that was read, or of more than
+    20,000 evenly chosen ones."""
+    readings_seen: int = 0
+    """How many there were."""
+
+
+def best_of(energies: Sequence[Energy], figure: Callable[[Energy], Figure | None]) -> Energy | None:
+    """The first source that has this figure (they are stored the best first), else the first."""
+    known = (energy for energy in energies if figure(energy) is not None)
+    return next(known, energies[0] if energies else None)

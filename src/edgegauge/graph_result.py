@@ -16,7 +16,15 @@ from pydantic import Field
 from edgegauge.document import Document
 from edgegauge.energy import Energy
 from edgegauge.figure import Figure
-from edgegauge.result import ChildRun, Failure, MemorySummary, Percentiles, PromptSource, Tool
+from edgegauge.result import (
+    ChildRun,
+    Failure,
+    MemorySummary,
+    Percentiles,
+    PromptSource,
+    Seconds,
+    Tool,
+)
 
 
 class GraphFacts(Document):
@@ -51,7 +59,7 @@ class GraphRun(ChildRun):
     """A child that timed inferences; its phases end with warm_up and inference."""
 
     load_s: float
-    latencies_s: list[float] = Field(min_length=1)
+    latencies_s: list[Seconds] = Field(min_length=1)
     tokens: list[int] | None = None
     """Tokens of each timed input, where the inputs are texts."""
 

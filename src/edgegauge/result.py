@@ -9,7 +9,7 @@ Raw samples are stored; the summary can be recomputed from them (`measure.statis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from edgegauge.document import Document, parse, read_json_object
 from edgegauge.energy import Energy
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
+
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""A duration that can be one: a file may hold anything, and sums must stay finite."""
 
 
 class Tool(Document):
@@ -82,10 +85,10 @@ class Round(Document):
     With several sequences side by side each gap is one step of all of them.
     """
 
-    prefill_s: float
-    ttft_s: float
+    prefill_s: Seconds
+    ttft_s: Seconds
     """Prefill plus choosing the first token."""
-    inter_token_s: list[float]
+    inter_token_s: list[Seconds]
     start_s: float | None = None
     """When it began, on the monotonic clock."""
 

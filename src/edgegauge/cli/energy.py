@@ -10,7 +10,7 @@ import click
 
 from edgegauge.cli.output import emit_json, json_option, stderr, stdout, table, text_of, warn
 from edgegauge.document import read_json, write_json
-from edgegauge.energy import Energy, Window
+from edgegauge.energy import Energy, Window, best_of
 from edgegauge.errors import InputError
 from edgegauge.measure.align import Alignment, NotAligned, by_clock, by_edges
 from edgegauge.measure.joules import energy_of
@@ -18,7 +18,6 @@ from edgegauge.measure.meter_file import Recording, read_recording
 from edgegauge.measure.meter_formats import FORMATS
 from edgegauge.result import Result
 
-STORED_READINGS = 20_000
 HOW = "measure with `edgegauge measure ARTIFACT --meter file` while the meter records"
 MAX_EDGES = 64
 MAX_S = 1e12
@@ -77,7 +76,6 @@ def command(
     placed = _placed(recording, old, align)
     _check_reach(recording, placed, windows)
     energy = energy_of(recording.recorded(placed), windows)
-    energy = energy.model_copy(update={"readings": _fewer(energy.readings)})
     new = with_energy(old, energy)
     path = output or result.with_name(f"{result.stem}-energy.json")
     document = new.model_dump(mode="json")
@@ -97,7 +95,7 @@ def with_energy(result: Result, energy: Energy) -> Result:
     """The result with that energy in place of its placeholder, and the summary of the best."""
     others = [e for e in result.energy if e.source.meter not in PLACEHOLDERS]
     every = [energy, *others] if energy.source.whole_device else [*others, energy]
-    best = every[0]
+    best = best_of(every, lambda e: e.decode_j_per_token) or energy
     summary = result.summary.model_copy(
         update={
             "energy_j_per_token": best.decode_j_per_token,
@@ -163,12 +161,6 @@ def _check_reach(recording: Recording, placed: Alignment, windows: list[Window])
             f"run and lasts {recording.trace.seconds:.0f} s: it holds nothing of it",
             hint="give the recording of this run; or place it with --align edges",
         )
-
-
-def _fewer(readings: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Every n-th reading: enough to draw; the joules were computed from all."""
-    step = -(-len(readings) // STORED_READINGS) or 1
-    return readings[::step]
 
 
 def _show(energy: Energy) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -176,11 +177,15 @@ def _consistent(
     else:
         apart_s = patterns[1][0][0] - patterns[0][0][0]
         loose_s = LOOSE_S + MAX_RATE_OFF * apart_s
+        starts = [b for b, _ in found[1]]  # in order of time
         options = [
             ([a, b], first + second)
             for a, first in found[0]
-            for b, second in found[1]
-            if abs(b - a - apart_s) <= loose_s
+            for b, second in found[1][
+                bisect_left(starts, a + apart_s - loose_s) : bisect_right(
+                    starts, a + apart_s + loose_s
+                )
+            ]
         ]
     if not options:
         raise NotAligned("the load edges at the start and at the end do not belong together")

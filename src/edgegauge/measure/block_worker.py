@@ -15,7 +15,7 @@ command a line, for so many seconds of the monotonic clock:
 
 The same work goes on for `lead_s` before a window, which so starts in its steady state. A window
 starts and ends between two units (one token, one prompt, one inference) and lasts at least as long
-as was asked. `again_s` of it went into restoring the context (see `steady`).
+as was asked. `again_s` of it went into restoring the context (see `steady_load`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import time
 from typing import Any
 
 from edgegauge.measure.child import Message, Send, commands, serve
-from edgegauge.measure.steady import Load, Loaded, opened
+from edgegauge.measure.steady_load import Load, Loaded, opened
 
 NANO = 1_000_000_000
 

@@ -56,7 +56,7 @@ class Done:
 
     window: Window
     again_share: float
-    """Of its time, that went into restoring the context (see `steady`)."""
+    """Of its time, that went into restoring the context (see `steady_load`)."""
 
 
 def in_order(seconds: dict[PhaseName, float]) -> list[Block]:

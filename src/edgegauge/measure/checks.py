@@ -19,7 +19,7 @@ from typing import Literal
 import psutil
 
 from edgegauge.host.tree import Tree, fields, integer
-from edgegauge.measure import clocks, heat, load, supply
+from edgegauge.measure import cpu_use, frequencies, heat, supply
 from edgegauge.measure.disturbance import MOST_HOG, MOST_LOAD
 from edgegauge.measure.host import usable_cores
 from edgegauge.measure.machine import Machine
@@ -129,7 +129,7 @@ def _power(tree: Tree) -> Check:
 
 
 def _governor(tree: Tree) -> Check:
-    governor = clocks.governor(tree)
+    governor = frequencies.governor(tree)
     if governor is None:
         found = "not visible (virtual machine or not Linux)"
         return Check("cpu governor", "unsure", found)
@@ -141,13 +141,13 @@ def _governor(tree: Tree) -> Check:
 
 
 def _turbo(tree: Tree) -> Check:
-    on = clocks.turbo(tree)
+    on = frequencies.turbo(tree)
     if on is None:
         return Check("cpu turbo", "unsure", "not visible (virtual machine, or a CPU without)")
     if not on:
         return Check("cpu turbo", "ok", "off")
     found = "on: the first seconds run at clocks that do not last"
-    return Check("cpu turbo", "unsure", found, clocks.turbo_off(tree))
+    return Check("cpu turbo", "unsure", found, frequencies.turbo_off(tree))
 
 
 def _temperature(tree: Tree) -> Check:
@@ -193,7 +193,7 @@ def _swap_used_bytes(tree: Tree) -> int:
 
 
 def _load(tree: Tree) -> Check:
-    average, hog = load.average(tree), load.busiest(tree)
+    average, hog = cpu_use.average(tree), cpu_use.busiest(tree)
     if average is None:
         return Check("other load", "unsure", "not visible")
     seen = f"load average {average:.2f}"

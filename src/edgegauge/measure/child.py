@@ -41,8 +41,19 @@ PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 KILLED, TERMINATED = -9, -15
 """Statuses of a process that somebody ended, as opposed to a crash of its own."""
-NO_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "failed to allocate", "alloc_buffer")
-"""What Python, C++ and ggml say where an allocation is refused."""
+NO_MEMORY = (
+    "MemoryError", "bad_alloc", "out of memory", "failed to allocate", "alloc_buffer",
+    "Cannot allocate memory",
+)  # fmt: skip
+"""What Python, C++, ggml and the C library say where an allocation or a mapping is refused."""
+HINTS: dict[FailureKind, str | None] = {
+    "killed": "the system kills a process when memory runs out: try a smaller artifact",
+    "crashed": "a crash inside the runtime: check the artifact's hash, or try another recipe",
+    "out of memory": "use a smaller artifact, fewer bits or a shorter context, or free memory",
+    "timeout": "allow more with --timeout, or ask for fewer tokens",
+    "failed": None,
+}
+"""What mends each kind of failure."""
 
 
 class ChildEnded(MeasurementError):
@@ -219,29 +230,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-def _messages(
-    process: subprocess.Popen[bytes],
-    job: Message,
-    stderr: IO[bytes],
-    late: threading.Event,
-    timeout_s: float | None,
-) -> Iterator[Message]:
-    assert process.stdin and process.stdout  # both are pipes
-    with contextlib.suppress(BrokenPipeError):  # it died at once: the status below says how
-        process.stdin.write(json.dumps(job).encode())
-        process.stdin.close()
-    for line in process.stdout:
-        message = _message(line)
-        if "error" in message:
-            raise _error(message["error"])
-        yield message
-    status = process.wait()
-    if late.is_set():
-        raise RunTimeout(f"stopped after {timeout_s:g} s, its limit")
-    if status:
-        raise MeasurementError(_cause(status, stderr), hint=_hint(status))
-
-
 def _message(line: bytes) -> Message:
     """The message in a line; MeasurementError for anything else."""
     try:
@@ -277,11 +265,9 @@ def _cause(status: int, stderr: IO[bytes]) -> str:
 
 
 def _hint(status: int) -> str | None:
-    if status == KILLED:
-        return "the system kills a process when memory runs out: try a smaller artifact"
-    if status < 0:
-        return "a crash inside the runtime: check the artifact's hash, or try another recipe"
-    return None
+    if status >= 0:
+        return None
+    return HINTS["killed" if status == KILLED else "crashed"]
 
 
 def serve(work: Callable[[Message, Send], None]) -> int:

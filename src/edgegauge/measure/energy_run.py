@@ -20,14 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edgegauge.energy import Energy, MeterFacts, PhaseName, Window
-from edgegauge.errors import EdgeGaugeError, InputError
+from edgegauge.errors import EdgeGaugeError, InputError, MeasurementError
 from edgegauge.measure import child
 from edgegauge.measure.blocks import GRACE_S, LEAD_S, Block, in_order, run_blocks, told
 from edgegauge.measure.child import Conversation, Message
 from edgegauge.measure.clock_checks import ClockOffsets, clock_findings, clock_offsets
+from edgegauge.measure.failures import STARTING, MemoryKills, failure_of
 from edgegauge.measure.joules import energy_of, required_s
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.meters import Flag, Found
@@ -56,6 +59,9 @@ LOAD_LIMIT_S = 3600.0
 """Real seconds for loading and one round, where the caller set no limit."""
 MOST_AGAIN = 0.01
 """Share of a window spent on restoring the context that is not worth saying."""
+
+_ROUND = TypeAdapter(Annotated[float, Field(ge=0, le=1e9)])
+_EDGES = TypeAdapter(list[tuple[int, int]])
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0..1) and what is being done."""
@@ -153,15 +159,15 @@ class _Run:
         self.edges: list[list[float]] = []
         self.flags: list[Flag] = []
         self._machine, self._recorder, self._progress = machine, recorder, progress
-        self._doing = ""
+        self._kills = MemoryKills(machine.tree)
+        self._doing = STARTING
         self._round_s = 0.0
         self._done_s = self._total_s = 0.0
 
     def all(self, conversation: Conversation, limit_s: float, between: Between | None) -> None:
         """Everything, in order, while a meter lives."""
         self._doing = "load"
-        ready = told(conversation.hear(timeout_s=limit_s), "ready")
-        self._round_s = ready["round_s"]
+        self._round_s = _round_s(told(conversation.hear(timeout_s=limit_s), "ready"))
         idle_s = self._idle_s()
         self._expect([Block("idle_before", idle_s), *self._plan(), Block("idle_after", idle_s)])
         self._make_edges(conversation)
@@ -176,7 +182,7 @@ class _Run:
 
     def failed(self, error: EdgeGaugeError) -> Failure:
         """The failure, with what was being done."""
-        return Failure(run=0, phase=self._doing, kind=child.failure_kind(error), reason=str(error))
+        return failure_of(error, self._kills, run=0, phase=self._doing)
 
     def _run(self, conversation: Conversation, plan: list[Block]) -> None:
         blocks = run_blocks(
@@ -238,7 +244,23 @@ class _Run:
             {"do": "burst", "load": load, "seconds": edge_s, "times": EDGES},
             timeout_s=2 * ((2 * EDGES + 1) * edge_s + 3 * self._round_s) + GRACE_S,
         )
-        self.edges += [[clock.at(start), clock.at(end)] for start, end in told(answer, "edges")]
+        self.edges += [[clock.at(ns) for ns in edge] for edge in _edges(told(answer, "edges"))]
+
+
+def _round_s(ready: Any) -> float:
+    """What one round takes, as the child tells it."""
+    try:
+        return _ROUND.validate_python(ready["round_s"])
+    except (ValidationError, LookupError, TypeError):
+        raise MeasurementError(f"the child's answer makes no sense: {str(ready)[:200]}") from None
+
+
+def _edges(edges: Any) -> list[tuple[int, int]]:
+    """Beginning and end of each burst in monotonic nanoseconds, as the child tells them."""
+    try:
+        return _EDGES.validate_python(edges)
+    except ValidationError:
+        raise MeasurementError(f"the child's edges make no sense: {str(edges)[:200]}") from None
 
 
 def _again(phase: str, share: float) -> str:

@@ -20,7 +20,8 @@ from typing import Any
 
 from edgegauge import __version__
 from edgegauge.artifact import sha256_of
-from edgegauge.errors import InputError, MeasurementError, RunTimeout
+from edgegauge.energy import best_of
+from edgegauge.errors import InputError
 from edgegauge.graph_result import (
     GraphFacts,
     GraphResult,
@@ -38,8 +39,8 @@ from edgegauge.measure.memory import settle_file
 from edgegauge.measure.memory_outcome import outcome
 from edgegauge.measure.metering import Metering, notes_of
 from edgegauge.measure.monitor import Monitor
-from edgegauge.measure.results import children_cpu_s, now
-from edgegauge.measure.series import HINTS, attempt_as, described
+from edgegauge.measure.results import children_cpu_s, error_from, failed_findings, now
+from edgegauge.measure.series import attempt_as
 from edgegauge.measure.statistics import centre, repeatability
 from edgegauge.measure.summary import figure_of, memory_of, percentiles_of
 from edgegauge.result import Failure, Tool
@@ -75,14 +76,16 @@ def measure_graph(
     metering = Metering(energy, machine, timeout_s)
     progress(0.0, "hashing the file")
     digest = sha256_of(path)
-    settle_file(path)
+    for part in _parts(path):
+        settle_file(part)
     job = graph_job(path, file_format, workload, text)
-    tried = _Tried(path)
+    tried = _Tried()
     facts, findings = tried.execute(job, workload.runs, machine, timeout_s, progress)
     runs = tried.runs
     if not runs:
-        raise tried.error()
-    findings = [*tried.findings(), *_scatter(runs), *findings]
+        raise error_from(path.name, tried.failures)
+    failed = failed_findings(path.name, tried.failures, len(runs) + len(tried.failures))
+    findings = [*failed, *_scatter(runs), *findings]
     result = GraphResult(
         tool=tool,
         graph=_facts(path, file_format, digest, runs[0]),
@@ -102,7 +105,6 @@ def measure_graph(
 class _Tried:
     """The runs of one call."""
 
-    path: Path
     runs: list[GraphRun] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -135,21 +137,6 @@ class _Tried:
         )
         facts = host.machine(tree) | states | {"overhead": monitor.overhead}
         return facts, list(findings)
-
-    def findings(self) -> Iterator[Finding]:
-        """A finding for each run that failed."""
-        tried = len(self.runs) + len(self.failures)
-        for failure in self.failures:
-            text = f"run {failure.run + 1} of {tried} failed and is left out: "
-            mend = HINTS[failure.kind]
-            yield Finding(text + described(self.path.name, failure), True, mend)
-
-    def error(self) -> MeasurementError:
-        """The last failure as an error; RunTimeout where all were too late."""
-        last = self.failures[-1]
-        late = all(failure.kind == "timeout" for failure in self.failures)
-        kind = RunTimeout if late else MeasurementError
-        return kind(described(self.path.name, last), hint=HINTS[last.kind])
 
 
 def graph_job(path: Path, file_format: str, workload: GraphWorkload, text: str | None) -> Message:
@@ -184,19 +171,23 @@ def summarise_graph(runs: Sequence[GraphRun]) -> GraphSummary:
 
 
 def _facts(path: Path, file_format: str, digest: str, run: GraphRun) -> GraphFacts:
-    # External data of an ONNX file lies beside it under names that only the file tells; what the
-    # usual exporters write is `<name>.data` or `<name>_data`.
-    beside = [path.with_name(path.name + end) for end in (".data", "_data")]
     return GraphFacts.model_validate(
         {
             "name": path.stem,
             "format": file_format,
-            "file_bytes": sum(p.stat().st_size for p in (path, *beside) if p.is_file()),
+            "file_bytes": sum(part.stat().st_size for part in _parts(path)),
             "sha256": digest,
             "inputs": run.runtime_facts.get("inputs", {}),
             "outputs": run.runtime_facts.get("outputs", {}),
         }
     )
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file and its external data, which lies beside it under names that only the file tells;
+    what the usual exporters write is `<name>.data` or `<name>_data`."""
+    beside = [path.with_name(path.name + end) for end in (".data", "_data")]
+    return [path, *(part for part in beside if part.is_file())]
 
 
 def _scatter(runs: Sequence[GraphRun]) -> Iterator[Finding]:
@@ -220,7 +211,7 @@ def _with_energy(
     measured = metering.measure(job, progress, ("inference",))
     if measured is None:
         return result
-    best = measured.energies[0] if measured.energies else None
+    best = best_of(measured.energies, lambda e: e.j_per_inference)
     figure = best.j_per_inference if best else None
     reason = None if figure else measured.reason or (best.reason if best else None)
     summary = result.summary.model_copy(update={"j_per_inference": figure, "energy_reason": reason})

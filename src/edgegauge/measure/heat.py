@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edgegauge.host.tree import Tree
-from edgegauge.measure import clocks
+from edgegauge.measure import frequencies
 
 THERMAL = "sys/class/thermal"
 PI_THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -34,8 +34,8 @@ def temperature(tree: Tree) -> float | None:
 def throttle_count(tree: Tree) -> int | None:
     """Times an x86 core or package was throttled for heat since boot, over all CPUs."""
     counts = [
-        *clocks.numbers(tree, "thermal_throttle/core_throttle_count"),
-        *clocks.numbers(tree, "thermal_throttle/package_throttle_count"),
+        *frequencies.numbers(tree, "thermal_throttle/core_throttle_count"),
+        *frequencies.numbers(tree, "thermal_throttle/package_throttle_count"),
     ]
     return sum(counts) if counts else None
 

@@ -21,7 +21,7 @@ from edgegauge.host.cpu import CpuFacts, linux_cpu
 from edgegauge.host.identity import identity
 from edgegauge.host.memory import linux_memory
 from edgegauge.host.tree import Tree, cpu_list, fields, integer
-from edgegauge.measure import clocks, heat, load, supply
+from edgegauge.measure import cpu_use, frequencies, heat, supply
 from edgegauge.measure.clock_checks import clock_offsets
 
 
@@ -37,7 +37,7 @@ def machine(tree: Tree) -> dict[str, Any]:
         "python": platform.python_version(),
         "virtual": who.virtual,
         "container": who.container,
-        "cores_online": len(cpu_list(tree.text(f"{clocks.CPUS}/online"))) or os.cpu_count(),
+        "cores_online": len(cpu_list(tree.text(f"{frequencies.CPUS}/online"))) or os.cpu_count(),
         "cores_usable": usable_cores(tree),
         "cpus_allowed": fields(tree.text("proc/self/status")).get("Cpus_allowed_list"),
         "cpu_quota": cpu_quota(tree),
@@ -53,11 +53,11 @@ def state(tree: Tree) -> dict[str, Any]:
     return {
         "monotonic_s": time.monotonic(),
         "clock_offsets": list(astuple(clock_offsets())),
-        "governor": clocks.governor(tree),
-        "frequency_mhz": clocks.current_or_listed(tree),
-        "policies": clocks.policies(tree),
-        "turbo": clocks.turbo(tree),
-        "turbo_off": clocks.turbo_off(tree),
+        "governor": frequencies.governor(tree),
+        "frequency_mhz": frequencies.current_or_listed(tree),
+        "policies": frequencies.policies(tree),
+        "turbo": frequencies.turbo(tree),
+        "turbo_off": frequencies.turbo_off(tree),
         "temperature_c": heat.temperature(tree),
         "throttle_count": heat.throttle_count(tree),
         "cooling": heat.cooling(tree),
@@ -65,9 +65,9 @@ def state(tree: Tree) -> dict[str, Any]:
         "swapped_in_pages": integer(vmstat.get("pswpin")),
         "swapped_out_pages": integer(vmstat.get("pswpout")),
         "refaulted_pages": integer(vmstat.get("workingset_refault_file")),
-        "load_1min": load.average(tree),
-        "busiest": load.busiest(tree),
-        "cpu_ticks": load.cpu_ticks(tree),
+        "load_1min": cpu_use.average(tree),
+        "busiest": cpu_use.busiest(tree),
+        "cpu_ticks": cpu_use.cpu_ticks(tree),
         "memory_available_bytes": memory.app_bytes if memory else None,
         "power_source": supply.power_source_by_command(tree),
         "battery_saver": supply.battery_saver(tree),
@@ -77,7 +77,7 @@ def state(tree: Tree) -> dict[str, Any]:
 def glance(tree: Tree) -> dict[str, Any]:
     """The part of `state` that is cheap enough for once a second; `mhz` is slowest and fastest."""
     return {
-        "mhz": clocks.current(tree),
+        "mhz": frequencies.current(tree),
         "temperature_c": heat.temperature(tree),
         "throttle_count": heat.throttle_count(tree),
         "cooling": heat.cooling(tree),

@@ -30,6 +30,7 @@ from statistics import fmean, stdev
 from edgegauge.energy import Energy, MeterFacts, PhaseName, Window
 from edgegauge.figure import Figure, Unit
 from edgegauge.measure.integrate import Amount, Series, Unmeasured, amount
+from edgegauge.measure.meters import Reading
 from edgegauge.measure.recorder import Recorded
 
 LEAST_S = 60.0
@@ -42,6 +43,8 @@ LEAST_PERCENT_QUANTA = 10
 """For a source of grade D, whose steps are timed from edge to edge instead of counted in bulk."""
 SLACK = 0.9
 """Share of the required length that is enough: the power it follows from was not known before."""
+MOST_STORED = 20_000
+"""Readings that a result keeps, enough to draw; the joules come from all."""
 COVERAGE = 2.0
 """k: the intervals of figures are twice the standard uncertainty, about 95 %."""
 IDLE: tuple[PhaseName, ...] = ("idle_before", "idle_after")
@@ -95,8 +98,9 @@ def energy_of(recorded: Recorded, windows: Sequence[Window]) -> Energy:
         net_j_per_inference=figure(nets["inference"], "J/inference"),
         terms=_terms(totals[headline], nets[headline]),
         flags=[*(flag.text for flag in recorded.flags), *_missing(recorded, phases)],
-        reason=None if totals[headline] else _why_none(phases[headline]),
-        readings=[(round(r.t_s, 4), r.value) for r in recorded.readings],
+        reason=None if totals[headline] else _why_none(recorded, phases[headline]),
+        readings_seen=len(recorded.readings),
+        readings=_some(recorded.readings),
     )
 
 
@@ -248,8 +252,17 @@ def _terms(total: _Rate | None, net: _Rate | None) -> dict[str, float]:
     return {name: u / total.value for name, u in (net or total).terms.items()}
 
 
-def _why_none(windows: Sequence[_Measured]) -> str:
+def _some(readings: Sequence[Reading]) -> list[tuple[float, float]]:
+    """Every n-th reading, and the last: what a result file keeps of very many."""
+    step = math.ceil(len(readings) / MOST_STORED) or 1
+    kept = [*readings[:-1:step], *readings[-1:]]
+    return [(round(r.t_s, 4), r.value) for r in kept]
+
+
+def _why_none(recorded: Recorded, windows: Sequence[_Measured]) -> str:
     """Why a phase has no figure: the reasons of its windows."""
+    if not windows and recorded.lost is not None:
+        return f"the meter was lost: {recorded.lost}"
     if not windows:
         return "nothing ran while the meter was read"
     reasons = list(dict.fromkeys(m.reason for m in windows if m.reason))

@@ -24,7 +24,6 @@ from edgegauge.host.tree import Tree
 from edgegauge.measure import host, trust, worker
 from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.facts import digest_of, spec_of
-from edgegauge.measure.lasting import sustained_result
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.memory import settle_file
 from edgegauge.measure.metering import Metering
@@ -33,6 +32,7 @@ from edgegauge.measure.results import Circumstances, children_cpu_s, error_of, r
 from edgegauge.measure.runtimes import Runtime, runtime_for
 from edgegauge.measure.series import Series, attempt, turns
 from edgegauge.measure.steadiness import SustainedOptions
+from edgegauge.measure.sustained_result import sustained_result
 from edgegauge.result import FailedResult, Result, Tool, Workload
 from edgegauge.units import format_bytes
 
@@ -85,8 +85,8 @@ def measure_grid(
     agree. `timeout_s` limits each of them. `prompt_text` is the text behind `Workload.prompt`;
     None: random tokens. With `energy`, an energy run follows for each configuration that ran, if
     the machine has a meter. With `sustained`, the result of each is followed by one of decoding
-    until the rate was steady (`lasting`). `keep` gets the results of the timed runs before those
-    minutes begin, so that nothing is lost when they are interrupted.
+    until the rate was steady (`sustained_result`). `keep` gets the results of the timed runs before
+    those minutes begin, so that nothing is lost when they are interrupted.
 
     A run that fails is told in the result; a disturbed measurement has `trustworthy` false. Raises
     InputError for an artifact that differs from its manifest or that the runtime refuses, and
@@ -198,7 +198,7 @@ def check_memory(artifact: Artifact, workload: Workload, tree: Tree) -> list[str
     room = memory.app_bytes if memory else psutil.virtual_memory().available
     spec = spec_of(artifact)
     cache = round(workload.parallel * spec.kv_cache_bytes(workload.context)) if spec else 0
-    needed = artifact.path.stat().st_size + cache
+    needed = artifact.bytes + cache
     text = f"{artifact.path.name} needs {format_bytes(needed)} for weights and key/value cache"
     if needed > total:
         raise MeasurementError(

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from edgegauge.battery import battery_of
 from edgegauge.device import Battery, Sourced
-from edgegauge.energy import PhaseName
+from edgegauge.energy import MeterFacts, PhaseName, best_of
 from edgegauge.host.power import battery as battery_facts
 from edgegauge.host.tree import Tree
 from edgegauge.measure.child import Message
 from edgegauge.measure.energy_run import EnergyOptions, EnergyOutcome, measure_energy
+from edgegauge.measure.failures import described
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.meters import Found, find_meters
-from edgegauge.measure.series import described
 from edgegauge.result import FailedResult, Result
 from edgegauge.usage import Usage
 
@@ -34,21 +34,19 @@ Progress = Callable[[float, str], None]
 class Metering:
     """The meters of a machine, for the energy runs of one or more results.
 
-    Raises InputError at once for a meter of unknown name.
+    Raises InputError at once for a meter of unknown name or address. Meters are open during energy
+    runs alone: what one costs (a process, a request each second) is no part of a timed run.
     """
 
     options: EnergyOptions | None
     machine: Machine
     timeout_s: float | None
-    _found: Found | None = None
 
     def __post_init__(self) -> None:
-        self._found = self._find()
+        self._find().close()
 
-    def _find(self) -> Found | None:
-        if self.options is None:
-            return None
-        if self.options.recorded and not self.options.live:
+    def _find(self) -> Found:
+        if self.options is None or (self.options.recorded and not self.options.live):
             return Found([], [])
         return find_meters(self.machine, self.options.live)
 
@@ -78,13 +76,12 @@ class Metering:
 
     def ready(self) -> tuple[EnergyOptions | None, Found]:
         """What was asked for and meters for one run, which closes them; none if energy was not."""
-        found, self._found = self._found or self._find(), None
-        return self.options, found or Found([], [])
+        return self.options, self._find()
 
 
 def with_energy(result: Result, outcome: EnergyOutcome, *, told: bool = True) -> Result:
     """The result with what an energy run found; `told` False where its failures are known of."""
-    best = outcome.energies[0] if outcome.energies else None
+    best = best_of(outcome.energies, lambda e: e.decode_j_per_token)
     figure = best.decode_j_per_token if best else None
     reason = outcome.reason or (best.reason if best else None)
     failed = outcome.failures if told else []
@@ -132,13 +129,21 @@ def battery_here(tree: Tree, capacity_wh: float | None = None) -> Battery | None
 
 
 def with_battery(result: Result, battery: Battery | None, usage: Usage) -> Result:
-    """The result with what its energy means for one charge; the same where either is unknown."""
+    """The result with what its energy means for one charge; the same where either is unknown.
+
+    The source is the best one that covers the whole device; without any, the reason is told.
+    """
     summary = result.summary
     rate = summary.decode_tok_per_s
-    if battery is None or rate is None or not result.energy:
+    whole = [e for e in result.energy if e.source.whole_device]
+    energy = best_of(whole or result.energy, lambda e: e.decode_j_per_token)
+    if rate is None or energy is None:
         return result
+    if battery is None:
+        told = _unknown(result, energy.source)
+        return result.model_copy(update={"warnings": [*result.warnings, *told]})
     outcome = battery_of(
-        result.energy[0],
+        energy,
         battery=battery,
         usage=usage,
         decode_tok_per_s=rate,
@@ -151,3 +156,11 @@ def with_battery(result: Result, battery: Battery | None, usage: Usage) -> Resul
             "warnings": [*result.warnings, *told],
         }
     )
+
+
+def _unknown(result: Result, facts: MeterFacts) -> list[str]:
+    """What a machine that runs on a battery of unknown capacity should be told."""
+    on_battery = (result.host.get("before") or {}).get("power_source") == "battery"
+    if not on_battery or not facts.whole_device:
+        return []
+    return ["battery: its capacity is not known here; give it with --battery-wh"]

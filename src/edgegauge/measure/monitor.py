@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgegauge.host.tree import Tree
-from edgegauge.measure import host, load
+from edgegauge.measure import cpu_use, host
 from edgegauge.measure.machine import Clock
 
 MOST_SHARE = 0.01
@@ -86,7 +86,7 @@ class Monitor:
     def _read(self) -> None:
         started = time.perf_counter()
         state = {"t_s": round(self._clock.now_s() - self._start_s, 3), **host.glance(self._tree)}
-        state |= self._shares(load.ticks(self._tree))
+        state |= self._shares(cpu_use.ticks(self._tree))
         self._took_s.append(time.perf_counter() - started)
         self.states.append({key: value for key, value in state.items() if value is not None})
 

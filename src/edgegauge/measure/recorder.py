@@ -119,10 +119,13 @@ class _Poll:
         threading.Thread(target=self.meter.close, daemon=True).start()
 
     def recorded(self) -> Recorded:
+        flags: list[Flag] = []
+        try:
+            flags = list(self.meter.flags())
+        except Exception as error:
+            self._lose(f"its flags failed: {type(error).__name__}: {error}")
         with self._lock:
-            return Recorded(
-                self.meter.facts, list(self._readings), list(self.meter.flags()), self._lost
-            )
+            return Recorded(self.meter.facts, list(self._readings), flags, self._lost)
 
     def _run(self) -> None:
         try:

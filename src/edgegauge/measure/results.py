@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +12,14 @@ import psutil
 from edgegauge.artifact import Artifact
 from edgegauge.errors import MeasurementError, RunTimeout
 from edgegauge.measure import trust
+from edgegauge.measure.child import HINTS
 from edgegauge.measure.facts import artifact_facts
+from edgegauge.measure.failures import described
 from edgegauge.measure.finding import Finding
 from edgegauge.measure.memory_outcome import outcome
-from edgegauge.measure.series import HINTS, Series, described
+from edgegauge.measure.series import Series
 from edgegauge.measure.summary import rates_of, summarise
-from edgegauge.result import FailedResult, Result, Tool
+from edgegauge.result import FailedResult, Failure, Result, Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def result_of(series: Series, shared: Circumstances, warnings: list[str]) -> Res
         told = [*warnings, *(str(finding) for finding in shared.findings)]
         return FailedResult(**common, warnings=told)
     findings = [
-        *_failed(series, shared.artifact.name),
+        *failed_findings(shared.artifact.name, series.failures, series.tried),
         *trust.of_runs(
             runs, rates_of(runs, series.workload), refaulted_pages=shared.refaulted_pages
         ),
@@ -81,16 +83,21 @@ def children_cpu_s() -> float:
     return float(getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0))
 
 
-def _failed(series: Series, name: str) -> Iterator[Finding]:
-    for failure in series.failures:
-        text = f"run {failure.run + 1} of {series.tried} failed and is left out: "
+def failed_findings(name: str, failures: Sequence[Failure], tried: int) -> Iterator[Finding]:
+    """A finding for each run of the artifact that failed, of so many that were tried."""
+    for failure in failures:
+        text = f"run {failure.run + 1} of {tried} failed and is left out: "
         yield Finding(text + described(name, failure), True, HINTS[failure.kind])
 
 
 def error_of(failed: FailedResult) -> MeasurementError:
-    """The error that a failed result is: the last failure, RunTimeout where all were too late."""
-    last = failed.failures[-1]
-    late = all(failure.kind == "timeout" for failure in failed.failures)
+    """The error that a failed result is."""
+    return error_from(f"{failed.artifact.name}.{failed.artifact.format}", failed.failures)
+
+
+def error_from(name: str, failures: Sequence[Failure]) -> MeasurementError:
+    """The last of these failures as an error; RunTimeout where all were too late."""
+    last = failures[-1]
+    late = all(failure.kind == "timeout" for failure in failures)
     kind = RunTimeout if late else MeasurementError
-    name = f"{failed.artifact.name}.{failed.artifact.format}"
     return kind(described(name, last), hint=HINTS[last.kind])

@@ -19,16 +19,15 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from edgegauge.errors import MeasurementError
-from edgegauge.host.tree import Tree, fields, integer
+from edgegauge.host.tree import Tree
 from edgegauge.measure import child, trust
-from edgegauge.measure.child import FailureKind, Message
+from edgegauge.measure.child import Message
+from edgegauge.measure.failures import STARTING, MemoryKills, failure_of
 from edgegauge.result import ChildRun, Failure, Run, Workload
 
 MODULE = "edgegauge.measure.worker"
 """What a child runs; tests put a stand-in here."""
 MOST_FAILURES = 2
-STARTING = "start"
-"""The phase before the child's first message."""
 
 R = TypeVar("R", bound=ChildRun)
 
@@ -94,48 +93,16 @@ def attempt_as(
 
     Raises InputError where the runtime refuses the artifact: another run would be refused too.
     """
-    phase, kills = STARTING, _memory_kills(tree)
-    kind: FailureKind = "failed"
+    phase, kills = STARTING, MemoryKills(tree)
     try:
         with child.start(module, job, timeout_s=timeout_s) as messages:
             for message in messages:
                 if "run" in message:
                     return schema.model_validate(message["run"])
                 phase = str(message.get("phase", phase))
-        reason = "the child ended without a result"
-    except ValidationError as error:
-        reason = f"the child's result makes no sense: {error}"
-    except MeasurementError as error:
-        reason, kind = str(error), _kind_of(error, kills, tree)
-        if kind == "out of memory" and "memory" not in reason.lower():
-            reason = f"the system ran out of memory: {reason}"
-    return Failure(run=index, phase=phase, kind=kind, reason=reason)
-
-
-def _kind_of(error: MeasurementError, kills: int | None, tree: Tree) -> FailureKind:
-    """`child.failure_kind`; a kill counts as out of memory only where the kernel has counted it."""
-    kind = child.failure_kind(error)
-    if kind == "killed" and kills is not None and (_memory_kills(tree) or 0) > kills:
-        return "out of memory"
-    return kind
-
-
-def _memory_kills(tree: Tree) -> int | None:
-    """Processes that the kernel killed for memory since boot, those of control groups included."""
-    return integer(fields(tree.text("proc/vmstat"), " ").get("oom_kill"))
-
-
-HINTS: dict[FailureKind, str | None] = {
-    "killed": "the system kills a process when memory runs out: try a smaller artifact",
-    "crashed": "a crash inside the runtime: check the artifact's hash, or try another recipe",
-    "out of memory": "use a smaller artifact, fewer bits or a shorter context, or free memory",
-    "timeout": "allow more with --timeout, or ask for fewer tokens",
-    "failed": None,
-}
-"""What mends each kind of failure."""
-
-
-def described(name: str, failure: Failure) -> str:
-    """`tiny.gguf, in the phase 'load': stopped after 3 s, its limit`."""
-    doing = "starting" if failure.phase == STARTING else f"in the phase {failure.phase!r}"
-    return f"{name}, {doing}: {failure.reason}"
+        error = MeasurementError("the child ended without a result")
+    except ValidationError as invalid:
+        error = MeasurementError(f"the child's result makes no sense: {invalid}")
+    except MeasurementError as raised:
+        error = raised
+    return failure_of(error, kills, run=index, phase=phase)

@@ -8,26 +8,19 @@ from __future__ import annotations
 import json
 import re
 
+from edgegauge.host.power import SUPPLIES, chargers_online, own_batteries
 from edgegauge.host.tree import Tree
 
-SUPPLIES = "sys/class/power_supply"
 PROFILE = "sys/firmware/acpi/platform_profile"
 SAVING = ("low-power", "quiet")
 
 
 def power_source(tree: Tree) -> str | None:
     """From sysfs; cheap enough for once a second."""
-    names = tree.names(SUPPLIES)
-    types = {n: tree.text(f"{SUPPLIES}/{n}/type") for n in names}
-    for name in names:
-        at = f"{SUPPLIES}/{name}"
-        own = types[name] == "Battery" and tree.text(f"{at}/scope") != "Device"
-        if own and tree.text(f"{at}/status") == "Discharging":
-            return "battery"
-    online = [n for n in names if types[n] in ("Mains", "USB", "Wireless")]
-    if any(tree.integer(f"{SUPPLIES}/{n}/online") for n in online):
-        return "mains"
-    return None
+    statuses = [tree.text(f"{SUPPLIES}/{name}/status") for name in own_batteries(tree)]
+    if "Discharging" in statuses:
+        return "battery"
+    return "mains" if chargers_online(tree) else None
 
 
 def power_source_by_command(tree: Tree) -> str | None:

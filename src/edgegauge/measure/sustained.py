@@ -47,6 +47,9 @@ __all__ = ["SustainedOptions", "SustainedOutcome", "measure_sustained"]
 BATCH_S = 10.0
 """Rounds are asked for in batches of so many seconds: a decision, and a word of progress, each."""
 
+MOST_GAPS = 200_000
+"""Gaps between tokens that a result keeps: a small model makes thousands a second, for an hour."""
+
 SIGNS = ("throttle_count", "cooling", "pi_throttled")
 """What a state may say of throttling; the clock alone also falls when there is less to do."""
 
@@ -58,6 +61,9 @@ class SustainedOutcome:
     """What a sustained run found."""
 
     rounds: list[Round] = field(default_factory=list)
+    """All of them, or every n-th of very many."""
+    rounds_seen: int = 0
+    """How many there were; the rates that decide are those of all."""
     sustained: Sustained | None = None
     """None where not one round was finished."""
     states: list[State] = field(default_factory=list)
@@ -103,7 +109,8 @@ def measure_sustained(
         between=run.until_steady,
     )
     outcome.failures = outcome.energy.failures
-    outcome.rounds, outcome.states, outcome.overhead = run.rounds, run.states, run.overhead
+    outcome.rounds, outcome.rounds_seen = run.rounds, len(run.rates)
+    outcome.states, outcome.overhead = run.states, run.overhead
     if run.rates:
         outcome.sustained = summary(
             run.rates,
@@ -124,6 +131,7 @@ class _Run:
     ) -> None:
         self.rounds: list[Round] = []
         self.rates: list[Rate] = []
+        self._every = 1
         self.states: list[State] = []
         self.overhead: dict[str, float] = {}
         self._clock, self._tree = machine.clock, machine.tree
@@ -150,10 +158,14 @@ class _Run:
             start_s, decode_s = timed.start_s or 0.0, math.fsum(timed.inter_token_s)
             middle_s = self._clock.at(round((start_s + timed.ttft_s + decode_s / 2) * NANO))
             moved = timed.model_copy(update={"start_s": self._clock.at(round(start_s * NANO))})
-            self.rounds.append(moved)
+            if len(self.rates) % self._every == 0:
+                self.rounds.append(moved)
             begun_s = self.rounds[0].start_s or 0.0
             tokens = self._parallel * len(timed.inter_token_s)
             self.rates.append(Rate(middle_s - begun_s, tokens / decode_s))
+
+        while len(self.rounds) > 1 and sum(len(r.inter_token_s) for r in self.rounds) > MOST_GAPS:
+            self.rounds, self._every = self.rounds[::2], 2 * self._every
 
     def _is_over(self) -> bool:
         elapsed_s = self.rates[-1].t_s if self.rates else 0.0
@@ -179,9 +191,12 @@ class _Run:
 def checked_rounds(rounds: Any) -> list[Round]:
     """The rounds as the child tells them; MeasurementError where they make no sense."""
     try:
-        return _ROUNDS.validate_python(rounds)
+        found = _ROUNDS.validate_python(rounds)
     except ValidationError as error:
         raise MeasurementError(f"the child's rounds make no sense: {error}") from None
+    if not all(math.fsum(timed.inter_token_s) > 0 for timed in found):
+        raise MeasurementError("the child's rounds make no sense: tokens that took no time")
+    return found
 
 
 def throttled(states: Sequence[State]) -> bool | None:

@@ -15,6 +15,7 @@ A meter only reads; `measure.recorder` decides when, and `measure.joules` what i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -65,7 +66,7 @@ class Meter(Protocol):
         """A reading, or None where the source has nothing new; MeterLost when it fails for good."""
 
     def flags(self) -> list[Flag]:
-        """What it noticed so far."""
+        """What it noticed so far. Called from another thread than `read`, so it reads nothing."""
 
     def close(self) -> None:
         """Release files, processes and connections; may be called twice."""
@@ -96,6 +97,11 @@ class Found:
     meters: list[Meter]
     refused: list[Refusal]
 
+    def close(self) -> None:
+        """Close the meters, where none is to be read."""
+        for meter in self.meters:
+            meter.close()
+
     def why_none(self) -> str:
         """One line for a result without energy: each refused kind and its reason."""
         return "; ".join(f"{r.meter}: {r.reason}" for r in self.refused) or "no meter is installed"
@@ -113,16 +119,25 @@ def find_meters(machine: Machine, wanted: Sequence[str] = ()) -> Found:
     Raises InputError for an unknown name; a wanted kind that is unusable is refused like any other.
     """
     known = kinds()
-    asked = [w.partition(":") for w in wanted] or [(name, "", "") for name in sorted(known)]
+    asked = [w.partition(":") for w in dict.fromkeys(wanted)] or [
+        (n, "", "") for n in sorted(known)
+    ]
     meters: list[Meter] = []
     refused: list[Refusal] = []
-    for name, _, address in asked:
-        if name not in known:
-            raise InputError(f"no meter {name!r}", hint=f"known meters: {', '.join(sorted(known))}")
-        try:
-            meters += known[name].find(machine, address or None)
-        except MeterUnusable as error:
-            refused.append(Refusal(name, str(error), error.hint))
+    with ExitStack() as opened:
+        for name, _, address in asked:
+            if name not in known:
+                names = ", ".join(sorted(known))
+                raise InputError(f"no meter {name!r}", hint=f"known meters: {names}")
+            try:
+                found = known[name].find(machine, address or None)
+            except MeterUnusable as error:
+                refused.append(Refusal(name, str(error), error.hint))
+                continue
+            meters += found
+            for meter in found:
+                opened.callback(meter.close)
+        opened.pop_all()  # what was found stays open, unless something above was raised
     return Found(sorted(meters, key=_rank), refused)
 
 

@@ -145,10 +145,7 @@ class BatteryMeter:
 
     def flags(self) -> list[Flag]:
         """Margins that the gauge states, jumps, and a power that disagrees with the counter."""
-        found = [
-            *self._flags,
-            *(flag for gauge in self._gauges for flag in gauge.flags(self._tree)),
-        ]
+        found = [*self._flags, *(flag for gauge in self._gauges for flag in gauge.flags())]
         share = self._check.disagreement() if self._way == "counter" else None
         if share is not None and abs(share) > DISAGREE:
             found.append(Flag(f"the gauge's power is {100 * share:+.0f} % off its own counter"))
@@ -156,10 +153,6 @@ class BatteryMeter:
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-    @property
-    def _tree(self) -> Tree:
-        return self._machine.tree
 
     def _still_discharging(self, tree: Tree) -> None:
         why = _not_discharging(tree, self._batteries)

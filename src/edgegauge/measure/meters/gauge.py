@@ -123,6 +123,8 @@ class Gauge:
         self._moved = False
         self._jumped: str | None = None
         self._first_percent: int | None = None
+        self._percent: int | None = None
+        """The last one, while the counter has not moved."""
 
     @property
     def shown(self) -> str:
@@ -142,9 +144,10 @@ class Gauge:
         if told is None or told < 0 or volts is None:
             what = self.key if volts is not None else "voltage_now"
             raise MeterLost(f"{self._battery.name} no longer tells {what}")
+        if not self._moved:
+            self._percent = self._battery.number(tree, "capacity")
         if self._last is None:
-            self._changed_s = now_s
-            self._first_percent = self._battery.number(tree, "capacity")
+            self._changed_s, self._first_percent = now_s, self._percent
         elif told != self._last[0]:
             self._step(told, volts, *self._last, now_s)
         self._last = told, volts
@@ -163,13 +166,12 @@ class Gauge:
         self._net_j += taken_j
         self._most_j = max(self._most_j, self._net_j)
 
-    def flags(self, tree: Tree) -> list[Flag]:
+    def flags(self) -> list[Flag]:
         """Whether it was recalibrated, or stood still while the battery emptied."""
         found = [Flag(f"{self._jumped}: it was recalibrated", spoils=True)] if self._jumped else []
-        percent = self._battery.number(tree, "capacity")
-        if self._moved or percent is None or self._first_percent is None:
+        if self._moved or self._percent is None or self._first_percent is None:
             return found
-        if (fell := self._first_percent - percent) >= STUCK_POINTS:
+        if (fell := self._first_percent - self._percent) >= STUCK_POINTS:
             text = f"{self._battery.name}: {self.key} stood still while {fell} percent went"
             found.append(Flag(text, spoils=True))
         return found

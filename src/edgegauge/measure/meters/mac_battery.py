@@ -22,13 +22,13 @@ from edgegauge.energy import MeterFacts
 from edgegauge.host.tree import integer
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.meters import Flag, Meter, MeterLost, MeterUnusable, Reading
+from edgegauge.measure.meters.misses import Misses
 
 COMMAND = ("ioreg", "-rw0", "-c", "AppleSmartBattery")
 PROPERTY = re.compile(r'^[\s|]*"([A-Za-z]{1,64})" = ([0-9A-Za-z-]{1,32})\s*$', re.M)
 """Properties of the battery itself; those of nested tables have no spaces around `=`."""
 
 PERIOD_S = 15.0
-MAX_MISSED = 3
 VOLTS = (2.0, 60.0)
 MAX_A = 50.0
 
@@ -67,7 +67,7 @@ class MacBatteryMeter:
         self._machine = machine
         self._last: tuple[str | None, ...] | None = None
         self._changed_s: list[float] = []
-        self._missed = 0
+        self._misses = Misses()
 
     def read(self) -> Reading | None:
         """Watts out of the battery; MeterLost once a charger is connected."""
@@ -79,11 +79,9 @@ class MacBatteryMeter:
             raise MeterLost("a charger was connected")
         power = discharge_w(found)
         if power is None or found.get("ExternalConnected") != "No":
-            self._missed += 1
-            if self._missed > MAX_MISSED:
-                raise MeterLost("the battery gauge does not report a discharge")
+            self._misses.missed("the battery gauge did not report a discharge")
             return None
-        self._missed = 0
+        self._misses.seen()
         keys = ("Voltage", "InstantAmperage", "Amperage", "UpdateTime")
         told = tuple(found.get(key) for key in keys)
         if told == self._last:
@@ -94,7 +92,7 @@ class MacBatteryMeter:
 
     def flags(self) -> list[Flag]:
         """How often the gauge was renewed, where that is not what was assumed."""
-        gaps = [b - a for a, b in pairwise(self._changed_s)]
+        gaps = [b - a for a, b in pairwise(list(self._changed_s))]
         seen = statistics.median(gaps) if gaps else 0.0
         if seen <= 1.5 * PERIOD_S:
             return []

@@ -223,7 +223,7 @@ def _facts(correction: Correction | None) -> MeterFacts:
         covers, excludes = [rails], losses
     else:
         source, share = f"calibrated by: {correction.source}", correction.share
-        covers = [f"board at its USB-C input, by a fit to {rails}"]
+        covers = [f"board at its USB-C input, fitted to {rails}"]
         excludes = ["power supply", "what was not plugged in when the fit was made"]
     return MeterFacts(
         meter="pi5",

@@ -29,7 +29,8 @@ from typing import Any
 
 from edgegauge.energy import MeterFacts
 from edgegauge.measure.machine import Machine
-from edgegauge.measure.meters import Flag, Meter, MeterLost, MeterUnusable, Reading
+from edgegauge.measure.meters import Flag, Meter, MeterUnusable, Reading
+from edgegauge.measure.meters.misses import Misses
 
 TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -161,7 +162,7 @@ class PlugMeter:
         self.facts = facts
         self._clock = machine.clock
         self._to = (host, port, dialect)
-        self._missed_in_a_row = self._missed = 0
+        self._misses = Misses(MAX_MISSED)
         self._last: Reading | None = None
         self._joules = 0.0
         self._total: float | None = None
@@ -174,13 +175,10 @@ class PlugMeter:
         try:
             power, total = ask(*self._to)
         except NoAnswer as error:
-            self._missed += 1
-            self._missed_in_a_row += 1
-            if self._missed_in_a_row >= MAX_MISSED:
-                raise MeterLost(f"{self.facts.read_from}: {error}") from None
+            self._misses.missed(f"{self.facts.read_from}: {error}")
             return None
         after = self._clock.now_s()
-        self._missed_in_a_row = 0
+        self._misses.seen()
         reading = Reading((before + after) / 2, power, took_s=after - before)
         if self._last is not None:
             self._joules += (power + self._last.value) / 2 * (reading.t_s - self._last.t_s)
@@ -201,14 +199,15 @@ class PlugMeter:
     def flags(self) -> list[Flag]:
         """Gaps, low power, and a total that disagrees."""
         found = []
-        if self._missed:
-            found.append(Flag(f"{self._missed} requests to the plug failed"))
+        if self._misses.all:
+            found.append(Flag(f"{self._misses.all} requests to the plug failed"))
         if self._count and self._mean_w < POOR_BELOW_W:
             found.append(
                 Flag(f"{self._mean_w:.1f} W on average: plugs are poor below {POOR_BELOW_W:.0f} W")
             )
-        if len(self._steps) == 2:
-            (start_s, first, before), (end_s, last, after) = self._steps
+        steps = list(self._steps)  # the reading thread may clear them meanwhile
+        if len(steps) == 2:
+            (start_s, first, before), (end_s, last, after) = steps
             own, ours = last - first, after - before
             if end_s - start_s >= CHECKED_AFTER_S and abs(ours - own) > AGREES_WITHIN * own:
                 found.append(

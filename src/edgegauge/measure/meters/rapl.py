@@ -261,7 +261,7 @@ def _facts(tree: Tree, level: str, zones: list[_Zone]) -> MeterFacts:
     share, calibration = CALIBRATION["psys" if level == "psys" else maker]
     names = [z.name for z in zones]
     if level == "psys":
-        covers = ["the platform, as the maker of the board wired it (its makers differ)"]
+        covers = ["the platform, as the board's maker wired it (makers differ)"]
         excludes = ["what the maker left out, which nobody states"]
     else:
         covers = [f"{n} (cores, graphics, memory controller)" for n in names if n != "dram"]

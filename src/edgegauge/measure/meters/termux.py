@@ -312,7 +312,7 @@ class _CurrentCheck:
                     return [Flag(f"the phone's current is {said}; it was not used")] if said else []
         text = (
             f"the phone's current disagrees with its charge counter in every scale and sign: "
-            f"mean {told_ua:.4g} against {counted_ua:.4g} µA; it was not used"
+            f"mean {told_ua:.0f} against {counted_ua:.0f} µA; it was not used"
         )
         return [Flag(text)]
 
@@ -329,6 +329,6 @@ def _facts(grade: Grade) -> MeterFacts:
         calibration=CALIBRATION,
         grade=grade,
         whole_device=True,
-        covers=["the whole phone from its battery on, screen and radios included"],
+        covers=["the whole phone, screen and radios included"],
         excludes=["losses of the charger"],
     )

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgegauge.measure import host, trust
-from edgegauge.measure.child import Message
+from edgegauge.measure.child import HINTS, Message
+from edgegauge.measure.failures import described
 from edgegauge.measure.finding import Finding
 from edgegauge.measure.metering import Metering, with_energy
 from edgegauge.measure.results import children_cpu_s, now
-from edgegauge.measure.series import HINTS, described
 from edgegauge.measure.steadiness import SustainedOptions
 from edgegauge.measure.summary import summarise
 from edgegauge.measure.sustained import SustainedOutcome, measure_sustained
@@ -96,6 +96,9 @@ def _of_outcome(
         yield Finding(
             f"the sustained run failed: {described(name, failure)}", True, HINTS[failure.kind]
         )
+    if outcome.rounds_seen > len(outcome.rounds):
+        kept = f"{len(outcome.rounds)} of {outcome.rounds_seen} rounds, evenly chosen, are stored"
+        yield Finding(f"{kept}; the rates are those of all")
     if outcome.sustained and outcome.sustained.plateau_tok_per_s is None:
         text = f"the rate was not steady after {format_seconds(options.most_s)}"
         yield Finding(
