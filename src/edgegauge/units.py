@@ -46,7 +46,7 @@ def format_bytes(value: float) -> str:
 def format_seconds(value: float) -> str:
     """`4.2 ms`, `1.35 s`, `12 min`."""
     if value < 1e-3:
-        return f"{value * 1e6:.0f} µs"
+        return f"{value * 1e6:.3g} µs"
     if value < 1:
         return f"{value * 1e3:.3g} ms"
     if value < 120:

@@ -10,6 +10,9 @@ from edgegauge.cli.output import emit_json, json_option, stderr, warn
 from edgegauge.report.load import gather
 from edgegauge.report.page import write_page
 
+WARNINGS = 6
+"""So many are printed; the page has all."""
+
 
 @click.command("report")
 @click.argument(
@@ -28,13 +31,22 @@ def command(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """One self-contained HTML page from run folders and result files.
 
     PATH is a folder of `edgegauge run`, its summary.json, or a file that `edgegauge measure` or
-    `edgegauge evaluate` wrote. Results of the same artifact become one row.
+    `edgegauge evaluate` wrote. Each artifact becomes one row; grids, sustained results, energy and
+    graphs have sections of their own.
     """
-    summaries = gather(paths)
-    write_page(summaries, output)
-    for summary in summaries:
-        for warning in summary.warnings:
-            warn(warning)
+    chapters = gather(paths)
+    write_page(chapters, output)
+    summaries = [chapter.summary for chapter in chapters]
+    told = [warning for summary in summaries for warning in summary.warnings]
+    told += [
+        f"{failed.artifact.name} failed: {failed.failures[-1].reason}"
+        for chapter in chapters
+        for failed in chapter.failed
+    ]
+    for warning in told[:WARNINGS]:
+        warn(warning)
+    if len(told) > WARNINGS:
+        warn(f"{len(told) - WARNINGS} more on the page")
     if as_json:
         emit_json(
             {
@@ -42,6 +54,9 @@ def command(paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
                 "output": str(output),
                 "bytes": output.stat().st_size,
                 "candidates": sum(len(s.measured) for s in summaries),
+                "results": sum(len(c.results) for c in chapters),
+                "graphs": sum(len(c.graphs) for c in chapters),
+                "failed": sum(len(c.failed) for c in chapters),
                 "devices": sum(len(s.predicted) for s in summaries),
             }
         )

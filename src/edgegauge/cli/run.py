@@ -52,7 +52,7 @@ def command(plan: Path | None, output: Path, limits: BudgetFlags, as_json: bool)
     read = read.model_copy(update={"budget": limits.apply(read.budget)})
     summary = execute(read, base, output, _talk)
     write_json(output / "summary.json", summary.model_dump(mode="json"))
-    page = _write_page(summary, output / "report.html")
+    page = _write_page(output)
     if as_json:
         emit_json(summary.model_dump(mode="json"))
     else:
@@ -77,11 +77,14 @@ def _talk(step: int, steps: int, what: str, *, reused: bool) -> None:
     stderr().print(f"[dim]{step:>3}/{steps}[/]  {escape(what)}{note}")
 
 
-def _write_page(summary: RunSummary, path: Path) -> Path | None:
+def _write_page(folder: Path) -> Path | None:
+    """The page of what a run left in its folder; None where the report's packages are missing."""
+    path = folder / "report.html"
     try:
+        from edgegauge.report.load import gather
         from edgegauge.report.page import write_page
 
-        write_page(summary, path)
+        write_page(gather([folder]), path)
     except MissingDependency as missing:
         warn(f"no report.html: {missing}; {missing.hint}")
         return None

@@ -1,23 +1,28 @@
-"""From paths to what a page shows: summaries as they are, results merged into one row per artifact.
+"""From paths to chapters of a page: summaries as they are, results as one row per artifact.
 
     gather([Path("edgegauge-run"), Path("a.measure.json"), Path("a.evaluate.json")])
 
-A run folder stands for its `summary.json`; any other folder for the result files in it and in its
-`results` folder. Results of different machines become different summaries.
+A run folder stands for its `summary.json` and the results behind it; any other folder for the
+result files in it and in its `results` folder. Results of different machines become different
+chapters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgegauge.choose import Candidate, frontier_of
-from edgegauge.document import parse, read_json_object
+from edgegauge.document import parse, read_json, read_json_object
 from edgegauge.errors import InputError
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.figure import Figure
+from edgegauge.graph_result import GraphResult
+from edgegauge.report.chapter import Chapter, identity_of
+from edgegauge.report.rows import newest, shape_of, shape_text, table_results
+from edgegauge.report.shown import clean
 from edgegauge.report.summary import (
     CandidateFigures,
     CandidateRow,
@@ -37,36 +42,67 @@ class _Found:
 
     summaries: list[RunSummary] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    graphs: list[GraphResult] = field(default_factory=list)
     failures: list[FailedResult] = field(default_factory=list)
     evaluations: list[EvaluationResult] = field(default_factory=list)
 
 
-def gather(paths: Iterable[Path]) -> list[RunSummary]:
-    """One summary per run and one per machine of loose results; InputError names what is wrong."""
+def gather(paths: Iterable[Path]) -> list[Chapter]:
+    """One chapter per run and one per machine of loose results; InputError names what is wrong."""
     found = _Found()
+    chapters: list[Chapter] = []
     for path in paths:
+        folder = path.parent if path.name == SUMMARY else path
+        if (folder / SUMMARY).is_file():
+            chapters.append(_run_chapter(folder))
+            continue
         for file in _files(path):
             _read(file, found)
-    made = [*found.summaries, *_merged(found.results, found.evaluations)]
-    return _with_failures(made, found.failures)
+    chapters += [Chapter(summary) for summary in found.summaries]
+    return _with_failures(
+        [*chapters, *merged(found.results, found.evaluations, found.graphs)], found.failures
+    )
 
 
-def _with_failures(made: list[RunSummary], failures: Sequence[FailedResult]) -> list[RunSummary]:
-    """Failed measurements as warnings of the first page; InputError where there is nothing else."""
-    told = [f"{f.artifact.name} could not be measured: {f.failures[-1].reason}" for f in failures]
-    if told and not made:
+def _run_chapter(folder: Path) -> Chapter:
+    """A run with those results in its folder that its summary was made from."""
+    summary = read_json(folder / SUMMARY, RunSummary)
+    found = _Found()
+    for file in sorted(folder.glob("results/*.measure.json")):
+        _read(file, found)
+    rows = {(row.model, row.recipe) for row in summary.measured}
+    ours = [
+        r
+        for r in found.results
+        if r.workload == summary.workload and (r.artifact.model, r.artifact.recipe) in rows
+    ]
+    results, _ = newest(ours)
+    behind = tuple(results)
+    return Chapter(summary, results=behind, shown=behind)
+
+
+def _with_failures(chapters: list[Chapter], failures: Sequence[FailedResult]) -> list[Chapter]:
+    """Failed measurements where their machine is shown; InputError where there is nothing else."""
+    if failures and not chapters:
+        told = [f"{f.artifact.name} could not be measured: {f.failures[-1].reason}"
+                for f in failures]  # fmt: skip
         raise InputError("nothing to report: every measurement failed", told)
-    if not told:
-        return made
-    first = made[0].model_copy(update={"warnings": [*made[0].warnings, *told]})
-    return [first, *made[1:]]
+    places = [_machine(c.summary.host) for c in chapters]
+    theirs: list[list[FailedResult]] = [[] for _ in chapters]
+    for failure in failures:
+        place = _machine(failure.host)
+        theirs[places.index(place) if place in places else 0].append(failure)
+    return [replace(c, failed=tuple(f)) for c, f in zip(chapters, theirs, strict=True)]
+
+
+def _machine(host: dict[str, Any]) -> tuple[str, str]:
+    """What tells machines apart."""
+    return str(host.get("cpu_model")), str(host.get("name"))
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    if (path / SUMMARY).is_file():
-        return [path / SUMMARY]
     files = sorted([*path.glob("*.json"), *path.glob("results/*.json")])
     files = [f for f in files if not f.name.endswith(".manifest.json")]
     if not files:
@@ -80,6 +116,8 @@ def _read(path: Path, found: _Found) -> None:
     where = str(path)
     if "explanation" in value:
         found.summaries.append(parse(value, RunSummary, where))
+    elif "graph" in value and "samples" in value:
+        found.graphs.append(parse(value, GraphResult, where))
     elif "samples" in value:
         found.results.append(parse(value, Result, where))
     elif "failures" in value:
@@ -90,71 +128,116 @@ def _read(path: Path, found: _Found) -> None:
         raise InputError(f"not a result file: {path}", hint=f"expected {KINDS}")
 
 
-def _merged(results: Sequence[Result], evaluations: Sequence[EvaluationResult]) -> list[RunSummary]:
-    """Results by machine, and evaluations of artifacts that nobody measured."""
-    machines: dict[tuple[Any, Any], list[Result]] = {}
+def merged(
+    results: Sequence[Result],
+    evaluations: Sequence[EvaluationResult],
+    graphs: Sequence[GraphResult] = (),
+) -> list[Chapter]:
+    """A chapter for each machine, and one for evaluations of artifacts that nobody measured."""
+    machines: dict[tuple[str, str], _Found] = {}
     for result in results:
-        key = (result.host.get("cpu_model"), result.host.get("name"))
-        machines.setdefault(key, []).append(result)
-    measured = {_identity(result.artifact) for result in results}
-    alone = [e for e in evaluations if _identity(e.artifact) not in measured]
-    made = [_summary(group, evaluations) for group in machines.values()]
-    return [*made, _summary([], alone)] if alone else made
+        machines.setdefault(_machine(result.host), _Found()).results.append(result)
+    for graph in graphs:
+        machines.setdefault(_machine(graph.host), _Found()).graphs.append(graph)
+    measured = {identity_of(result.artifact) for result in results}
+    alone = [e for e in evaluations if identity_of(e.artifact) not in measured]
+    for group in machines.values():
+        ours = {identity_of(result.artifact) for result in group.results}
+        group.evaluations += [e for e in evaluations if identity_of(e.artifact) in ours]
+    groups = [*machines.values(), *([_Found(evaluations=alone)] if alone else [])]
+    return [_chapter(group) for group in groups]
 
 
-def _summary(results: Sequence[Result], evaluations: Sequence[EvaluationResult]) -> RunSummary:
-    """One machine's results with the evaluations of the same artifacts; the newest of each wins."""
-    warnings: list[str] = []
-    speeds = _newest(results, "measured", warnings)
-    qualities = _newest(evaluations, "evaluated", warnings) if not results else {}
-    if results:
-        ours = [e for e in evaluations if _identity(e.artifact) in speeds]
-        qualities = _newest(ours, "evaluated", warnings)
+def _chapter(found: _Found) -> Chapter:
+    """One machine: a row for each artifact, and everything that was measured for the sections."""
+    results, several = newest(found.results)
+    warnings = [f"{name}: measured more than once; the newest is shown" for name in several]
+    speeds = table_results(results)
+    qualities = _newest_evaluations(found.evaluations, warnings)
     rows = [
         _row(speeds.get(sha), qualities.get(sha)) for sha in dict.fromkeys([*speeds, *qualities])
     ]
-    workloads = [result.workload for result in speeds.values()]
-    warnings += _doubts(list(speeds.values()), list(qualities.values()))
-    documents: list[Result | EvaluationResult] = [*results, *evaluations]
-    newest = max(documents, key=lambda d: d.created)
-    tool = newest.tool
-    noun = "artifact" if len(rows) == 1 else "artifacts"
-    return RunSummary(
-        title=f"{rows[0].model} {rows[0].recipe}".strip() if len(rows) == 1 else "Results",
-        created=newest.created,
-        host=results[0].host if results else {},
+    shown = list(speeds.values())
+    warnings += _doubts(results, shown, list(qualities.values()))
+    warnings += [f"{clean(g.graph.name)}: {w}" for g in found.graphs for w in g.warnings]
+    documents: list[Result | GraphResult | EvaluationResult]
+    documents = [*found.results, *found.graphs, *found.evaluations]
+    newest_one = max(documents, key=lambda d: d.created)
+    summary = RunSummary(
+        title=_title(rows, found.graphs),
+        created=newest_one.created,
+        host=_host(found),
         measured=_with_frontier(rows),
-        explanation=f"{len(rows)} {noun} from result files; without a budget none is recommended.",
+        explanation=_explanation(rows, results, shown, found.graphs),
         quality_metric="exact_match",
-        workload=workloads[0] if workloads else None,
-        energy_notes=energy_notes(speeds.values()),
-        tools={"edgegauge": tool.edgegauge, tool.runtime: tool.runtime_version},
-        warnings=warnings,
+        workload=shown[0].workload if shown else None,
+        energy_notes=energy_notes(shown),
+        tools={"edgegauge": newest_one.tool.edgegauge}
+        | {d.tool.runtime: d.tool.runtime_version for d in documents},
+        warnings=list(dict.fromkeys(warnings)),
     )
+    return Chapter(summary, results, shown, found.graphs)
 
 
-def _newest(documents: Sequence[Any], verb: str, warnings: list[str]) -> dict[str, Any]:
-    """The newest document of each artifact, by what identifies it."""
-    kept: dict[str, Any] = {}
-    for document in sorted(documents, key=lambda d: d.created):
+def _host(found: _Found) -> dict[str, Any]:
+    """What the first result says of the machine."""
+    hosts = [r.host for r in found.results] + [g.host for g in found.graphs]
+    return hosts[0] if hosts else {}
+
+
+def _title(rows: Sequence[CandidateRow], graphs: Sequence[GraphResult]) -> str:
+    names = [f"{row.model} {row.recipe}".strip() for row in rows] + [g.graph.name for g in graphs]
+    return names[0] if len(names) == 1 else "Results"
+
+
+def _explanation(
+    rows: Sequence[CandidateRow],
+    results: Sequence[Result],
+    shown: Sequence[Result],
+    graphs: Sequence[GraphResult],
+) -> str:
+    parts = []
+    if rows:
+        parts.append(f"{_counted(len(rows), 'artifact')} from result files; without a budget none "
+                     "is recommended.")  # fmt: skip
+    shapes = list(dict.fromkeys(shape_text(result.workload) for result in shown))
+    if len(results) > len(shown):
+        parts.append(
+            f"The table has one of {_counted(len(results), 'result')} for each artifact"
+            + (f": {shapes[0]}." if len(shapes) == 1 else ", the plainest.")
+        )
+    if graphs:
+        parts.append(f"{_counted(len(graphs), 'graph')} that {'is' if len(graphs) == 1 else 'are'} "
+                     "no language model.")  # fmt: skip
+    return " ".join(parts)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _newest_evaluations(
+    evaluations: Sequence[EvaluationResult], warnings: list[str]
+) -> dict[str, EvaluationResult]:
+    """The newest evaluation of each artifact."""
+    kept: dict[str, EvaluationResult] = {}
+    for document in sorted(evaluations, key=lambda d: d.created):
         facts = document.artifact
-        if _identity(facts) in kept:
-            warnings.append(f"{facts.name}: {verb} more than once; the newest is shown")
-        kept[_identity(facts)] = document
+        if identity_of(facts) in kept:
+            warnings.append(f"{facts.name}: evaluated more than once; the newest is shown")
+        kept[identity_of(facts)] = document
     return kept
 
 
-def _identity(facts: ArtifactFacts) -> str:
-    """What tells artifacts apart: the hash, or of a file that nobody hashed name and size."""
-    return facts.sha256 or f"{facts.name}, {facts.file_bytes} bytes"
-
-
-def _doubts(results: Sequence[Result], evaluations: Sequence[EvaluationResult]) -> list[str]:
+def _doubts(
+    results: Sequence[Result], shown: Sequence[Result], evaluations: Sequence[EvaluationResult]
+) -> list[str]:
     """What keeps the figures of a page from being comparable or trusted."""
     documents: list[Result | EvaluationResult] = [*results, *evaluations]
     found = [f"{d.artifact.name}: {w}" for d in documents for w in d.warnings]
-    if len({r.workload.model_dump_json() for r in results}) > 1:
+    if len({shape_of(r.workload) for r in shown}) > 1:
         found.append("not all were measured under the same workload: speeds do not compare")
+        found += [f"{r.artifact.name}: its row is of {shape_text(r.workload)}" for r in shown]
     if len({e.accuracy.task.sha256 for e in evaluations if e.accuracy}) > 1:
         found.append("not all were asked the same task: exact matches do not compare")
     if len({e.perplexity.text.sha256 for e in evaluations if e.perplexity}) > 1:

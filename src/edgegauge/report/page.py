@@ -1,6 +1,6 @@
-"""The report: one HTML page without scripts, network or other files, from run summaries alone.
+"""The report: one HTML page without scripts, network or other files, from result files alone.
 
-    write_page(summary, Path("report.html"))
+    write_page(gather([Path("results")]), Path("report.html"))
 
 Everything that came from outside is escaped by the template engine, and the page forbids itself to
 load or execute anything.
@@ -15,21 +15,22 @@ from typing import Any
 from edgegauge import __version__
 from edgegauge.document import atomic_write
 from edgegauge.errors import MissingDependency
+from edgegauge.report.chapter import Chapter
 from edgegauge.report.shown import clean, limits_of
 from edgegauge.report.summary import DevicePrediction, RunSummary
 
 
-def write_page(summary: RunSummary | Sequence[RunSummary], path: Path) -> None:
-    """Write the page of one summary or of several under each other, atomically.
+def write_page(chapters: RunSummary | Sequence[Chapter], path: Path) -> None:
+    """Write the page of one summary, or of chapters under each other, atomically.
 
     Raises MissingDependency without the `report` extra.
     """
-    page = render([summary] if isinstance(summary, RunSummary) else summary)
+    page = render([Chapter(chapters)] if isinstance(chapters, RunSummary) else chapters)
     with atomic_write(path, "w") as stream:
         stream.write(page)
 
 
-def render(summaries: Sequence[RunSummary]) -> str:
+def render(chapters: Sequence[Chapter]) -> str:
     """The page as text; raises MissingDependency without the `report` extra."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -45,15 +46,16 @@ def render(summaries: Sequence[RunSummary]) -> str:
         lstrip_blocks=True,
     )
     notes = view.Notes()
-    sections = [_section(s, f"s{i}", notes) for i, s in enumerate(summaries)]
+    sections = [_section(c, f"s{i}", notes) for i, c in enumerate(chapters)]
     template = environment.get_template("template.html.j2")
     return template.render(sections=sections, sources=notes.sources, version=__version__)
 
 
-def _section(summary: RunSummary, name: str, notes: Any) -> dict[str, Any]:
-    """One summary, as the template wants it."""
-    from edgegauge.report import scatter, view
+def _section(chapter: Chapter, name: str, notes: Any) -> dict[str, Any]:
+    """One chapter, as the template wants it."""
+    from edgegauge.report import scatter, sections, view
 
+    summary = chapter.summary
     judged = bool(limits_of(summary.budget))
     pictures = [
         (caption, _markup(svg))
@@ -80,11 +82,19 @@ def _section(summary: RunSummary, name: str, notes: Any) -> dict[str, Any]:
         "shapes": [(clean(recipe), shape) for recipe, shape in key.shapes.items() if recipe],
         "table": view.table_of(summary.measured, summary.recommended, judged, notes),
         "devices": [_device(p, f"{name}-d{i}", notes) for i, p in enumerate(summary.predicted)],
+        "blocks": [_block(b) for b in sections.blocks_of(chapter, notes, name)],
+        "failed": sections.failures_of(chapter),
         "warnings": summary.warnings,
         "energy_notes": summary.energy_notes,
         "host_facts": view.host_facts(summary),
         "workload_facts": view.workload_facts(summary),
     }
+
+
+def _block(block: Any) -> dict[str, Any]:
+    """A section of raw data, with its pictures as markup."""
+    pictures = [(p, _markup(p.svg)) for p in block.pictures]
+    return {"block": block, "pictures": pictures}
 
 
 def _device(prediction: DevicePrediction, name: str, notes: Any) -> dict[str, Any]:

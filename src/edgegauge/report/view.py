@@ -7,7 +7,7 @@ cell does. Sources are numbered in the order in which they appear.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgegauge.figure import Figure
@@ -40,7 +40,10 @@ HOST_FACTS = {
 }  # fmt: skip
 
 
-PLAIN_UNITS: set[str] = {"tok/s", "J/token", "h"}
+MISSING = "\N{EN DASH}"
+"""What stands for a figure that nobody has."""
+
+PLAIN_UNITS: set[str] = {"tok/s", "1/s", "J/token", "J/inference", "W", "h"}
 """Units whose numbers are shown without a prefix, so that the head of a column can hold them."""
 
 
@@ -166,7 +169,20 @@ def _size(row: CandidateRow) -> Cell:
 
 
 def _column(name: str, rows: Sequence[CandidateRow], notes: Notes) -> tuple[Column, list[Cell]]:
-    figures: list[Figure | None] = [getattr(row.figures, name) for row in rows]
+    column, cells = column_of([getattr(row.figures, name) for row in rows], notes, name)
+    broken = [
+        any(LIMITS[b.limit].figure == name for b in row.broken if b.limit in LIMITS) for row in rows
+    ]
+    cells = [replace(c, broken=b and c.text != MISSING)
+             for c, b in zip(cells, broken, strict=True)]  # fmt: skip
+    heading, said = HEADS.get(name, (FIGURES[name], column.unit))
+    return replace(column, name=heading, unit=said), cells
+
+
+def column_of(
+    figures: Sequence[Figure | None], notes: Notes, name: str = "", heading: str = ""
+) -> tuple[Column, list[Cell]]:
+    """A column of these figures under a heading; `name` is that of a candidate's figure."""
     kinds = {f.kind for f in figures if f}
     sources = {f.source for f in figures if f}
     kind = kinds.pop() if len(kinds) == 1 else None
@@ -174,23 +190,21 @@ def _column(name: str, rows: Sequence[CandidateRow], notes: Notes) -> tuple[Colu
     units = {f.unit for f in figures if f} & PLAIN_UNITS
     unit = units.pop() if len(units) == 1 else "%/h" if name == PER_HOUR else None
     cells = []
-    for row, figure in zip(rows, figures, strict=True):
+    for figure in figures:
         if figure is None:
-            cells.append(Cell("\N{EN DASH}"))
+            cells.append(Cell(MISSING))
             continue
         text, interval = value_of(figure, name), interval_of(figure, name)
         if unit:
             text = text.removesuffix(f" {unit}")
             interval = interval and interval.removesuffix(f" {unit}")
-        broken = any(LIMITS[b.limit].figure == name for b in row.broken if b.limit in LIMITS)
         cells.append(
             Cell(
                 text, interval, None, None if kind else figure.kind,
-                None if note else notes.number(figure.source), broken,
+                None if note else notes.number(figure.source),
             )
         )  # fmt: skip
-    heading, said = HEADS.get(name, (FIGURES[name], unit))
-    return Column(heading, said, kind, note), cells
+    return Column(heading, unit, kind, note), cells
 
 
 def tiles_of(summary: RunSummary) -> list[Tile]:
@@ -244,7 +258,11 @@ def workload_facts(summary: RunSummary) -> list[tuple[str, str]]:
             ("Prompt", f"{work.prompt_tokens} tokens"),
             ("Generated", f"{work.generated_tokens} tokens"),
             ("Threads", str(work.threads)),
-            ("Repeated", f"{work.runs} processes, at least {work.repetitions} rounds in each"),
+            (
+                "Repeated",
+                f"{work.runs} process{'es' * (work.runs != 1)}, at least {work.repetitions} "
+                "rounds in each",
+            ),
         ]
         if work.depth:
             found.append(("Already in the context", f"{work.depth} tokens"))
