@@ -92,6 +92,43 @@ def test_unknown_names_say_what_there_is(recipe: str, file_format: str) -> None:
         resolve(recipe, file_format)
 
 
+@pytest.mark.parametrize("recipe", ["f32", "int8", "int4", "int4_e8", "int4_128"])
+@pytest.mark.parametrize("hidden", [64, 72, 256, 576])
+def test_onnx_bytes_are_those_of_blocks_and_scales(recipe: str, hidden: int) -> None:
+    spec = ModelSpec(**(SMOLLM2 | {"hidden": hidden}))
+    stored = stored_tensors(spec, recipe, "onnx")
+    assert [s.tensor for s in stored] == list(spec.tensors())
+    for each in stored:
+        if each.type == "F32":
+            assert each.bytes == 4 * each.tensor.elements
+            continue
+        bits, block = int(each.type[3]), int(each.type[5:])
+        blocks = -(-each.tensor.cols // block)
+        assert each.bytes == each.tensor.rows * blocks * (block * bits // 8 + 4)
+        assert each.tensor.cols % block == 0 or block == 32
+    assert tensor_bytes(spec, recipe, "onnx") == sum(s.bytes for s in stored)
+
+
+def test_onnx_recipes_say_what_they_store() -> None:
+    spec = ModelSpec(**SMOLLM2)
+    types = {s.tensor.role: s.type for s in stored_tensors(spec, "int4_e8", "onnx")}
+    assert (types["token_embd"], types["ffn_down"]) == ("INT8/64", "INT4/32")
+    assert types["attn_norm"] == "F32"
+    types = {s.tensor.role: s.type for s in stored_tensors(spec, "INT4_128", "onnx")}
+    assert (types["token_embd"], types["ffn_down"]) == ("INT4/64", "INT4/128")
+    assert effective_bits(spec, "int4", "onnx") == pytest.approx(5.0, abs=0.02)
+    assert effective_bits(spec, "f32", "onnx") == 32
+
+
+@pytest.mark.parametrize("recipe", ["f16", "q4_k_m", ""])
+def test_recipes_that_onnx_has_not_name_those_it_has(recipe: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(recipe, "onnx")
+    said = f"{caught.value} {caught.value.hint}"
+    assert "there are: f32, int8, int4, int4_e8, int4_128" in said
+    assert ("half-precision" in said) == (recipe == "f16")
+
+
 def test_published_width_of_llama_8b() -> None:
     """llama.cpp's quantize README gives 4.8944 bits per weight for Llama-3.1-8B in Q4_K_M."""
     spec = ModelSpec(**LLAMA_8B)

@@ -9,18 +9,13 @@ weight is read.
 
 from __future__ import annotations
 
-import os
-import re
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgegauge import __version__
 from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path
 from edgegauge.convert import ConversionJob, Progress
 from edgegauge.document import write_json
@@ -43,9 +38,11 @@ try:
     from edgegauge_converters import tokenizer
     from edgegauge_converters.gguf_metadata import add_metadata, check_spec
     from edgegauge_converters.gguf_rows import CheckpointRows, SyntheticRows, row_step
+    from edgegauge_converters.manifest import file_stem, tool_versions
     from edgegauge_converters.quantize import Bytes, encoder
     from edgegauge_converters.temporary_file import HashedFile, writing
     from edgegauge_converters.weights import Checkpoint, row_slices
+    from edgegauge_converters.workers import available_threads, in_order
 except ImportError as error:
     raise MissingDependency("converting to GGUF", "gguf") from error
 
@@ -71,7 +68,7 @@ class GgufConverter:
         spec = job.spec
         check_spec(spec)
         stored = stored_tensors(spec, recipe)
-        final = job.output / f"{_file_stem(spec.id)}-{recipe}.gguf"
+        final = job.output / f"{file_stem(spec.id)}-{recipe}.gguf"
         with ExitStack() as stack:
             progress(0.0, "reading the model")
             source: RowSource
@@ -87,11 +84,6 @@ class GgufConverter:
             _write_tensors(file, source, spec, stored, job.threads, progress)
             written = ArtifactFile(name=final.name, bytes=file.bytes, sha256=file.sha256())
         return _finish(final, job, recipe, written, warnings)
-
-
-def _file_stem(id: str) -> str:
-    """The id as a file name: no separators, no leading dot."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", id).lstrip(".-") or "model"
 
 
 def _padded(size: int) -> int:
@@ -137,7 +129,8 @@ def _write_tensors(
 ) -> None:
     total = sum(s.bytes for s in stored)
     done = 0
-    for each, last, rows in _encoded(source, spec, stored, threads or available_threads()):
+    tasks = _tasks(source, spec, stored)
+    for (each, last), rows in in_order(tasks, threads or available_threads()):
         file.write(rows)
         done += rows.nbytes
         if last:
@@ -145,33 +138,15 @@ def _write_tensors(
             progress(done / total, tensor_name(each.tensor))
 
 
-def _encoded(
-    source: RowSource, spec: ModelSpec, stored: list[StoredTensor], threads: int
-) -> Iterator[tuple[StoredTensor, bool, Bytes]]:
-    """Slices in order, encoded ahead by `threads` workers but never more than two each."""
-    waiting: deque[tuple[StoredTensor, bool, Future[Bytes]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for index, each in enumerate(stored):
-                tensor = each.tensor
-                for start, stop in row_slices(tensor.rows, tensor.cols, row_step(spec, tensor)):
-                    future = pool.submit(source.rows, each, index, start, stop)
-                    waiting.append((each, stop == tensor.rows, future))
-                    if len(waiting) >= 2 * threads:
-                        first, last, ready = waiting.popleft()
-                        yield first, last, ready.result()
-            while waiting:
-                first, last, ready = waiting.popleft()
-                yield first, last, ready.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def available_threads() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _tasks(
+    source: RowSource, spec: ModelSpec, stored: list[StoredTensor]
+) -> Iterator[tuple[tuple[StoredTensor, bool], Callable[[], Bytes]]]:
+    """Every slice in the order of the file; the flag says that it is a tensor's last."""
+    for index, each in enumerate(stored):
+        tensor = each.tensor
+        for start, stop in row_slices(tensor.rows, tensor.cols, row_step(spec, tensor)):
+            last = stop == tensor.rows
+            yield (each, last), partial(source.rows, each, index, start, stop)
 
 
 def _finish(
@@ -187,19 +162,9 @@ def _finish(
         tensor_bytes=tensor_bytes(job.spec, recipe),
         effective_bits=effective_bits(job.spec, recipe),
         origin=job.origin,
-        tools={"edgegauge": __version__, **_tool_versions()},
+        tools=tool_versions(TOOLS),
         warnings=warnings,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_json(manifest_path(final), manifest.model_dump(mode="json"))
     return Artifact(final, manifest)
-
-
-def _tool_versions() -> dict[str, str]:
-    found = {}
-    for tool in TOOLS:
-        try:
-            found[tool] = version(tool)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgegauge.errors import InputError
 from edgegauge.gguf_header import tensor_name
+from edgegauge.gguf_reader import read_header
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge_converters.gguf_metadata import query_gain
 from edgegauge_converters.gguf_rows import INTERLEAVED
@@ -50,21 +51,26 @@ class GgufWeights:
         self._spec = spec
         self._path = path
         try:
-            reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, IndexError, KeyError) as error:
+            self._header = read_header(path)
+            self._data: Any = np.memmap(path, np.uint8, "r")
+        except (OSError, ValueError, InputError) as error:
             raise InputError(f"cannot read {path} as GGUF: {error}") from None
-        self._stored = {tensor.name: tensor for tensor in reader.tensors}
-        architecture = reader.get_field("general.architecture")
-        self._interleaved = architecture is not None and architecture.contents() == "llama"
+        self._interleaved = self._header.metadata.get("general.architecture") == "llama"
 
     def __call__(self, tensor: Tensor) -> Floats:
         """The values, (rows, cols) or (cols,); InputError if the file has no such tensor."""
         name = tensor_name(_executed(tensor, self._spec))
-        if name not in self._stored:
+        if name not in self._header.tensors:
             raise InputError(f"no tensor {name} @ {self._path}")
-        stored = self._stored[name]
-        values: Floats = gguf.quants.dequantize(stored.data, stored.tensor_type)
-        values = values.reshape(_shape(tensor))
+        stored = self._header.tensors[name]
+        if stored.elements != tensor.elements:
+            raise InputError(
+                f"{name} has {stored.elements} elements, the model {tensor.elements} @ {self._path}"
+            )
+        start = self._header.data_offset + stored.offset
+        raw = self._data[start : start + stored.bytes].reshape(tensor.rows, -1)
+        kind = gguf.GGMLQuantizationType[stored.type]
+        values: Floats = gguf.quants.dequantize(raw, kind).reshape(_shape(tensor))
         if self._interleaved and tensor.role in INTERLEAVED:
             values = _halves(values, self._spec.head_dim)
         if tensor.role == "attn_q_norm":

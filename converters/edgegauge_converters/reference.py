@@ -10,7 +10,7 @@ the numbers of the transformers library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,12 @@ Array = NDArray[Any]
 Weights = Callable[[Tensor], Array]
 """Gives each tensor of the spec in the blueprint's plain form: (rows, cols), or (cols,)."""
 
+Rounding = Callable[[Operation, list[Array]], list[Array]]
+"""Gives what an operation reads, from its exact inputs."""
+
+HEAD_ROWS = 32
+"""Rows of logits computed at once: a row of a large vocabulary takes 1 MB."""
+
 
 @dataclass(slots=True)
 class Cache:
@@ -53,7 +59,8 @@ class Reference:
         self.spec = spec
         self._weights = weights
         self._dtype = dtype
-        self._operations = list(blueprint(spec))
+        self.operations = list(blueprint(spec))
+        """Those of the blueprint, in order."""
 
     def logits(self, tokens: Sequence[int], cache: Cache | None = None) -> Array:
         """Logits (tokens, vocab) after each token; with a cache, of tokens that follow it.
@@ -65,13 +72,41 @@ class Reference:
         if ids.ndim != 1 or not ids.size or ids.min() < 0 or ids.max() >= self.spec.vocab:
             raise InputError(f"expected token ids from 0 to {self.spec.vocab - 1}")
         run = _Run(ids, cache if cache is not None else Cache(), self._weight)
+        for operation, value in self._values(run, self.operations, _exactly):
+            if operation.output == LOGITS:
+                logits = value
+        run.cache.tokens += len(ids)
+        return logits
+
+    def values(
+        self, tokens: Sequence[int], rounded: Rounding | None = None
+    ) -> Iterator[tuple[Operation, Array]]:
+        """Every operation from an empty context with its value, in order, but the logits.
+
+        `rounded` changes what operations read, as a runtime does that computes in fewer bits.
+        """
+        run = _Run(np.asarray(tokens, dtype=np.int64), Cache(), self._weight)
+        return self._values(run, self.operations[:-1], rounded or _exactly)
+
+    def head(self, hidden: Array, rounded: Rounding | None = None) -> Iterator[Array]:
+        """The logits (vocab,) of each row of the last value of `values`, a few rows at a time."""
+        operation = self.operations[-1]
+        assert isinstance(operation, Linear)
+        weight = self._weight(operation.weight)
+        (read,) = (rounded or _exactly)(operation, [hidden])
+        for start in range(0, len(read), HEAD_ROWS):
+            yield from read[start : start + HEAD_ROWS] @ weight.T
+
+    def _values(
+        self, run: _Run, operations: Sequence[Operation], rounded: Rounding
+    ) -> Iterator[tuple[Operation, Array]]:
         values: dict[str, Array] = {}
-        for operation in self._operations:
-            values[operation.output] = run.apply(operation, [values[i] for i in operation.inputs])
+        for operation in operations:
+            read = rounded(operation, [values[i] for i in operation.inputs])
+            values[operation.output] = run.apply(operation, read)
             if isinstance(operation, Add):  # the stream moved on: its old value is dead
                 del values[operation.inputs[0]]
-        run.cache.tokens += len(ids)
-        return values[LOGITS]
+            yield operation, values[operation.output]
 
     def _weight(self, tensor: Tensor) -> Array:
         weight: Array = np.asarray(self._weights(tensor), dtype=self._dtype)
@@ -82,6 +117,10 @@ class Reference:
                 f"got {weight.shape}"
             )
         return weight
+
+
+def _exactly(_: Operation, inputs: list[Array]) -> list[Array]:
+    return inputs
 
 
 @dataclass(slots=True)

@@ -45,14 +45,15 @@ class SyntheticBlocks:
         if tensor.is_vector:
             value = 0 if tensor.role.endswith("_bias") else 1
             return np.full((stop - start, tensor.cols), value, "<f4").view(np.uint8)
-        raw = self._random((stop - start) * row_bytes(tensor.cols, stored.type), index, start)
+        raw = self.bytes((stop - start) * row_bytes(tensor.cols, stored.type), index, start)
         if stored.type in ("F32", "F16"):
             _bound(raw, stored.type, tensor.cols)
         else:
             _scale(raw.reshape(-1, BLOCKS[stored.type][1]), stored.type, tensor.cols)
         return raw.reshape(stop - start, -1)
 
-    def _random(self, size: int, index: int, start: int) -> Bytes:
+    def bytes(self, size: int, index: int, start: int) -> Bytes:
+        """Random bytes that depend on the seed and these numbers alone."""
         words = -(-size // 8)
         overlay = np.random.SFC64([self._seed, index, start]).random_raw()
         made = np.resize(self._pool, words)

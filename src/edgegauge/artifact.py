@@ -1,5 +1,7 @@
 """Artifacts: a candidate on disk, and the manifest that says what made it.
 
+An artifact is one file, or a main file with others beside it that the manifest lists after it.
+
 The manifest of `smollm2-135m-q4_0.gguf` is `smollm2-135m-q4_0.gguf.manifest.json` beside it; it is
 written last, so an artifact with a manifest is complete. A bare GGUF file made by anything else is
 an artifact too: its spec is read from its header and its recipe is unknown.
@@ -15,11 +17,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgegauge.document import Document, read_json
+from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import InputError
 from edgegauge.model import ModelSpec
+from edgegauge.verification import Agreement, Verification
 
 FileFormat = Literal["gguf", "onnx", "tflite"]
 SUFFIX = ".manifest.json"
+_PLACES = (f"*{SUFFIX}", "*.gguf", f"*/*{SUFFIX}")
+"""Where a folder's artifact may be, in order; a format of several files has a folder of its own."""
 
 
 class ArtifactFile(Document):
@@ -43,7 +49,10 @@ class Manifest(Document):
 
     format: Literal[1] = 1
     model: str
-    spec: ModelSpec
+    spec: ModelSpec | None = None
+    """None: no blueprint describes the architecture, and an engine of others converted it."""
+    encoder: EncoderSpec | None = None
+    """What it is if it is no language model but turns texts into vectors."""
     recipe: str
     file_format: FileFormat
     files: list[ArtifactFile] = Field(min_length=1)
@@ -54,7 +63,18 @@ class Manifest(Document):
     origin: Origin
     tools: dict[str, str]
     warnings: list[str] = []
+    verification: Verification | None = None
+    """What verifying it found; None: nobody did."""
+    agreement: Agreement | None = None
+    """What an engine's artifact computed there against PyTorch; None: it was not compared."""
     created: str
+
+    @property
+    def parameters(self) -> int:
+        """Stored parameters, shared and tied ones counted once."""
+        if self.spec is not None:
+            return self.spec.parameters
+        return round(8 * self.tensor_bytes / self.effective_bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,13 @@ class Artifact:
         return self.path.stem
 
     @property
+    def bytes(self) -> int:
+        """Size on disk: of all files that the manifest lists, or of the one file there is."""
+        if self.manifest:
+            return sum(file.bytes for file in self.manifest.files)
+        return self.path.stat().st_size
+
+    @property
     def file_format(self) -> FileFormat:
         """The format that the manifest names; a bare file is a GGUF file (`open_artifact`)."""
         return self.manifest.file_format if self.manifest else "gguf"
@@ -83,7 +110,7 @@ def manifest_path(artifact: Path) -> Path:
 def open_artifact(path: Path) -> Artifact:
     """The artifact at `path`: a model file, or a folder that holds exactly one; InputError."""
     if path.is_dir():
-        found = sorted(path.glob(f"*{SUFFIX}")) or sorted(path.glob("*.gguf"))
+        found = next((f for f in map(sorted, map(path.glob, _PLACES)) if f), [])
         if len(found) != 1:
             names = [p.name.removesuffix(SUFFIX) for p in found]
             raise InputError(

@@ -110,9 +110,11 @@ def predict(
 
     `context` is the room for prompt and answer in tokens (default: 2048, or all that the model
     has); `threads` defaults to the device's fast cores, `usage` to the shipped `chat`. Raises
-    InputError for a recipe or context that the model does not have.
+    InputError for a recipe or context that the model does not have, and for other formats.
     """
     recipe = resolve(recipe, file_format)
+    if file_format != "gguf":
+        raise InputError(f"only gguf files are predicted so far, not {file_format}")
     room = _context(spec, context)
     prompt = min(prompt_tokens, room) if context is None else prompt_tokens
     if prompt > room:

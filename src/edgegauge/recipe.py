@@ -1,12 +1,13 @@
 """Recipes: how a format stores each weight tensor, and so how many bytes a candidate has.
 
-    stored_tensors(spec, "q4_k_m")     # every tensor with its type and exact bytes
-    tensor_bytes(spec, "q4_k_m")       # their sum: what a GGUF file holds beside its header
-    effective_bits(spec, "q4_k_m")     # 6.2 for SmolLM2-135M, whose rows suit no k-quant
+    stored_tensors(spec, "q4_k_m")         # every tensor with its type and exact bytes
+    tensor_bytes(spec, "int4", "onnx")     # their sum: what a file holds beside its header
+    effective_bits(spec, "q4_k_m")         # 6.2 for SmolLM2-135M, whose rows suit no k-quant
 
-The types are those that llama.cpp's `llama-quantize` writes. The rules were read in
-`src/llama-quant.cpp` of the llama.cpp that llama-cpp-python 0.3.36 carries, and compared with files
-made by that `llama-quantize` (tests/test_recipe.py).
+The recipes of ONNX are data (`block_recipe.py`). Those of GGUF are rules: the types that
+llama.cpp's `llama-quantize` writes. They were read in `src/llama-quant.cpp` of the llama.cpp that
+llama-cpp-python 0.3.36 carries, and compared with files made by that `llama-quantize`
+(tests/test_recipe.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from edgegauge.block_recipe import (
+    BLOCK_FORMATS,
+    block_recipes,
+    fitting,
+    resolve_block,
+    stored_bytes,
+)
 from edgegauge.errors import InputError
 from edgegauge.gguf_types import FILE_TYPES, TENSOR_TYPES
 from edgegauge.model import ModelSpec, Tensor
+from edgegauge.tflite_recipe import resolve_tflite, tflite_bytes, tflite_type
 
 GGUF_RECIPES = ("f32", "f16", "q8_0", "q4_0", "q4_k_m")
 GGUF_ALIASES = {"int8": "q8_0", "int4": "q4_k_m"}
@@ -49,8 +58,13 @@ class StoredTensor:
 
 def resolve(name: str, file_format: str) -> str:
     """The recipe that `name` means for this format (`int4` is `q4_k_m` in GGUF); InputError."""
+    if file_format in BLOCK_FORMATS:
+        return resolve_block(name, file_format)
+    if file_format == "tflite":
+        return resolve_tflite(name)
     if file_format != "gguf":
-        raise InputError(f"no recipes are known for the format {file_format!r}; there is: gguf")
+        known = ", ".join(("gguf", *BLOCK_FORMATS, "tflite"))
+        raise InputError(f"no recipes are known for the format {file_format!r}; there are: {known}")
     recipe = GGUF_ALIASES.get(name.lower(), name.lower())
     if recipe not in GGUF_RECIPES:
         known = ", ".join((*GGUF_RECIPES, *GGUF_ALIASES))
@@ -58,32 +72,32 @@ def resolve(name: str, file_format: str) -> str:
     return recipe
 
 
-def stored_tensors(spec: ModelSpec, recipe: str) -> list[StoredTensor]:
-    """Every tensor of the GGUF file of this candidate, in storage order.
+def stored_tensors(spec: ModelSpec, recipe: str, file_format: str = "gguf") -> list[StoredTensor]:
+    """Every tensor of the file of this candidate, in storage order.
 
-    GGUF cannot share a block between layers, so shared blocks appear once per execution. Llama 3's
-    position scaling is stored as one more vector, `rope_freqs`.
+    GGUF cannot share a block between layers, so there shared blocks appear once per execution, and
+    Llama 3's position scaling is stored as one more vector, `rope_freqs`.
     """
-    return list(_stored(spec, resolve(recipe, "gguf")))
+    return list(_stored(spec, resolve(recipe, file_format), file_format))
 
 
-def tensor_bytes(spec: ModelSpec, recipe: str) -> int:
-    """Bytes of tensor data in the GGUF file, without header, metadata and padding."""
-    return _bytes(spec, resolve(recipe, "gguf"))
+def tensor_bytes(spec: ModelSpec, recipe: str, file_format: str = "gguf") -> int:
+    """Bytes of tensor data in the file, without header, metadata and padding."""
+    return _bytes(spec, resolve(recipe, file_format), file_format)
 
 
-def effective_bits(spec: ModelSpec, recipe: str) -> float:
+def effective_bits(spec: ModelSpec, recipe: str, file_format: str = "gguf") -> float:
     """Bits per stored parameter, shared and tied ones counted once."""
-    return 8 * tensor_bytes(spec, recipe) / spec.parameters
+    return 8 * tensor_bytes(spec, recipe, file_format) / spec.parameters
 
 
 def label_bits(recipe: str) -> float:
-    """Bits per weight that the recipe's name makes one expect (q8_0: 8.5, q4_k_m: 4.89)."""
+    """Bits per weight that the GGUF recipe's name makes one expect (q8_0: 8.5, q4_k_m: 4.89)."""
     return _USUAL_BITS[resolve(recipe, "gguf").upper()]
 
 
 def width_warning(spec: ModelSpec, recipe: str) -> str | None:
-    """Why the file is much wider than its label says, or None where it is not."""
+    """Why the GGUF file is much wider than its label says, or None where it is not."""
     recipe = resolve(recipe, "gguf")
     bits, label = effective_bits(spec, recipe), label_bits(recipe)
     if bits <= WIDE_FACTOR * label and spec.layer_repeats == 1:
@@ -97,7 +111,7 @@ def width_warning(spec: ModelSpec, recipe: str) -> str | None:
 def _fallback_reasons(spec: ModelSpec, recipe: str) -> Iterator[str]:
     fallen: dict[tuple[str, str], dict[str, None]] = {}
     widths = set()
-    for stored in _stored(spec, recipe):
+    for stored in _stored(spec, recipe, "gguf"):
         if stored.type != stored.wanted:
             fallen.setdefault((stored.wanted, stored.type), {})[stored.tensor.role] = None
             widths.add(stored.tensor.cols)
@@ -109,7 +123,7 @@ def _fallback_reasons(spec: ModelSpec, recipe: str) -> Iterator[str]:
 
 def _wider_by_rule(spec: ModelSpec, recipe: str) -> Iterator[str]:
     """The embedding or head, where it is wide by design and a large part of a small model."""
-    for stored in _stored(spec, recipe):
+    for stored in _stored(spec, recipe, "gguf"):
         head = stored.tensor.role in ("token_embd", "output")
         if head and stored.type == stored.wanted and _bits(stored.type) > label_bits(recipe):
             share = 100 * stored.tensor.elements / spec.parameters
@@ -117,18 +131,35 @@ def _wider_by_rule(spec: ModelSpec, recipe: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=1024)
-def _bytes(spec: ModelSpec, recipe: str) -> int:
-    return sum(stored.bytes for stored in _stored(spec, recipe))
+def _bytes(spec: ModelSpec, recipe: str, file_format: str) -> int:
+    return sum(stored.bytes for stored in _stored(spec, recipe, file_format))
 
 
 @lru_cache(maxsize=64)
-def _stored(spec: ModelSpec, recipe: str) -> tuple[StoredTensor, ...]:
-    made = []
+def _stored(spec: ModelSpec, recipe: str, file_format: str) -> tuple[StoredTensor, ...]:
+    make = {"gguf": _gguf_stored, "tflite": _tflite_stored}.get(file_format, _block_stored)
+    return tuple(make(spec, recipe, file_format))
+
+
+def _block_stored(spec: ModelSpec, recipe: str, file_format: str) -> Iterator[StoredTensor]:
+    types = block_recipes(file_format)[recipe]
+    for tensor in spec.tensors():
+        wanted = types.type_of(tensor)
+        used = fitting(wanted, tensor.cols)
+        yield StoredTensor(tensor, used, stored_bytes(used, tensor.rows, tensor.cols), wanted)
+
+
+def _tflite_stored(spec: ModelSpec, recipe: str, _: str) -> Iterator[StoredTensor]:
+    for tensor in spec.tensors():
+        used, wanted = tflite_type(tensor, recipe)
+        yield StoredTensor(tensor, used, tflite_bytes(used, tensor), wanted)
+
+
+def _gguf_stored(spec: ModelSpec, recipe: str, _: str) -> Iterator[StoredTensor]:
     for tensor in gguf_tensors(spec):
         wanted = "F32" if tensor.is_vector else _wanted(spec, recipe, tensor)
         used = _fitting(wanted, tensor.cols)
-        made.append(StoredTensor(tensor, used, _size(used, tensor), wanted))
-    return tuple(made)
+        yield StoredTensor(tensor, used, _size(used, tensor), wanted)
 
 
 def gguf_tensors(spec: ModelSpec) -> Iterator[Tensor]:

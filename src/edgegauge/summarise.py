@@ -100,7 +100,7 @@ def candidate_of(outcome: Outcome, metric: str) -> Candidate:
         model=manifest.model,
         recipe=manifest.recipe,
         format=manifest.file_format,
-        parameters=manifest.spec.parameters,
+        parameters=manifest.parameters,
         file_bytes=sum(file.bytes for file in manifest.files),
         effective_bits=manifest.effective_bits,
         figures=figures,

@@ -75,7 +75,7 @@ def _job(
 ) -> Job:
     """The job of a small artifact has a lane for each core, that of a larger one a thread."""
     spec = spec_of(artifact)
-    small = artifact.path.stat().st_size < LANE_BYTES
+    small = artifact.bytes < LANE_BYTES
     return Job(
         artifact=artifact.path.absolute(),
         file_format=artifact.file_format,

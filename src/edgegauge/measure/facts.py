@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgegauge.artifact import Artifact, sha256_of
@@ -11,18 +12,24 @@ from edgegauge.result import ArtifactFacts
 
 
 def digest_of(artifact: Artifact) -> str:
-    """SHA-256 of the artifact's main file; InputError where it is not the one of the manifest."""
-    try:
-        digest = sha256_of(artifact.path)
-    except OSError as error:
-        raise InputError(f"cannot read {artifact.path}: {error.strerror}") from None
+    """SHA-256 of the artifact's main file; InputError where a file is not that of the manifest."""
+    main = _sha256(artifact.path)
     for file in artifact.manifest.files if artifact.manifest else ():
-        if file.name == artifact.path.name and file.sha256 != digest:
+        path = artifact.path.with_name(file.name)
+        digest = main if path == artifact.path else _sha256(path)
+        if file.sha256 != digest:
             raise InputError(
-                f"{artifact.path} has SHA-256 {digest}, but its manifest says {file.sha256}",
+                f"{path} has SHA-256 {digest}, but its manifest says {file.sha256}",
                 hint="convert the model again, or delete the manifest to use the file as it is",
             )
-    return digest
+    return main
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def spec_of(artifact: Artifact) -> ModelSpec | None:
@@ -48,9 +55,9 @@ def artifact_facts(artifact: Artifact, digest: str, runtime_facts: dict[str, Any
         model=manifest.model if manifest else artifact.name,
         recipe=manifest.recipe if manifest else None,
         format=artifact.file_format,
-        file_bytes=artifact.path.stat().st_size,
+        file_bytes=artifact.bytes,
         sha256=digest,
-        parameters=manifest.spec.parameters if manifest else parameters,
+        parameters=manifest.parameters if manifest else parameters,
         effective_bits=manifest.effective_bits if manifest else bits,
         synthetic=manifest.origin.synthetic if manifest else False,
     )
