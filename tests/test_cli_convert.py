@@ -57,8 +57,9 @@ def test_table(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert execute("convert", model, "--recipe", "q8_0", "-o", tmp_path) == 0
     out, err = capsys.readouterr()
     heading, row = out.splitlines()
-    assert heading.split() == ["file", "size", "bits", "per", "weight", "warnings"]
-    assert row.split()[-4:] == ["187.4", "kB", "8.56", "none"]
+    assert heading.split() == ["file", "size", "bits", "per", "weight", "verified", "warnings"]
+    assert row.split()[-7:-3] == ["187.4", "kB", "8.56", "KL"]
+    assert row.split()[-2:] == ["nat", "none"]
     assert "warning" not in err
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.text import Text
 
 from edgegauge.artifact import Artifact, Manifest, manifest_path
-from edgegauge.cli.output import emit_json, json_option, progress, stdout, table, warn
+from edgegauge.cli.output import emit_json, json_option, progress, stderr, stdout, table, warn
 from edgegauge.convert import converter_for, prepare
+from edgegauge.engines import find_engine
+from edgegauge.engines.conversion import EngineJob, convert_with
+from edgegauge.engines.environment import environment_path, is_built
+from edgegauge.engines.source import source_of
+from edgegauge.errors import InputError
 from edgegauge.units import format_bytes
+from edgegauge.verify import verified
 
 
 @click.command("convert")
@@ -21,14 +28,15 @@ from edgegauge.units import format_bytes
     default="gguf",
     show_default=True,
     metavar="FORMAT",
-    help="File format to write.",
+    help="gguf, onnx or tflite.",
 )
 @click.option(
     "--recipe",
-    default="q4_k_m",
+    default="int4",
     show_default=True,
     metavar="ID",
-    help="How weights are stored: f32, f16, q8_0 (int8), q4_0, q4_k_m (int4).",
+    help="How weights are stored: f32, f16, int8 or int4; gguf also knows q8_0 (its int8), q4_0 "
+    "and q4_k_m (its int4).",
 )
 @click.option(
     "-o",
@@ -50,20 +58,44 @@ from edgegauge.units import format_bytes
     metavar="N",
     help="Threads that encode (default: all this process may use).",
 )
+@click.option(
+    "--verify/--no-verify",
+    "verifies",
+    default=True,
+    show_default=True,
+    help="Run the artifact and compare it with the model; a broken one is refused.",
+)
+@click.option(
+    "--engine",
+    "engine_name",
+    metavar="NAME",
+    help="Convert with another project's tool (optimum, litert-torch, genai), in its own"
+    " environment: for architectures that are not known here.",
+)
 @json_option
 def command(
     model: str, file_format: str, recipe: str, output: Path, synthetic: bool,
-    threads: int | None, as_json: bool,
+    threads: int | None, verifies: bool, engine_name: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Convert MODEL and write it to DIR as <model>-<recipe>.<format>.
 
     MODEL is a Hugging Face folder (config.json, safetensors, tokenizer.json), hf:owner/name, or an
     id of the catalog; with --synthetic also a bare config.json.
     """
-    converter = converter_for(file_format)
-    job = prepare(model, recipe, file_format, synthetic=synthetic).into(output, threads)
-    with progress(f"converting {job.spec.id}", total=1.0) as advance:
-        artifact = converter.convert(job, advance)
+    if engine_name is not None:
+        if synthetic:
+            raise InputError("an engine needs the model's weights: leave out --synthetic")
+        artifact = _with_engine(engine_name, model, recipe, file_format, output, threads, verifies)
+    else:
+        converter = converter_for(file_format)
+        job = prepare(model, recipe, file_format, synthetic=synthetic).into(output, threads)
+        with progress(f"converting {job.spec.id}", total=1.0) as advance:
+            artifact = converter.convert(job, advance)
+        if verifies:
+            with progress(f"verifying {job.spec.id}", total=1.0) as advance:
+                artifact = verified(
+                    artifact, job.spec, job.folder, threads=threads, progress=advance
+                )
     manifest = artifact.manifest
     assert manifest is not None  # a converter's result always has one
     for warning in manifest.warnings:
@@ -72,6 +104,25 @@ def command(
         emit_json(_document(artifact, manifest))
     else:
         _print(artifact, manifest)
+
+
+def _with_engine(
+    name: str, model: str, recipe: str, file_format: str, output: Path, threads: int | None,
+    compares: bool,
+) -> Artifact:  # fmt: skip
+    """Convert with an engine, which compares what it wrote with the original itself."""
+    engine = find_engine(name)
+    engine.precision(recipe, file_format)  # a wrong recipe is said before anything is fetched
+    job = EngineJob(
+        source=source_of(model), recipe=recipe, file_format=file_format, output=output,
+        threads=threads, compares=compares,
+    )  # fmt: skip
+    if not is_built(engine):
+        size, place = format_bytes(engine.facts.disk_bytes), environment_path(engine)
+        note = f"building the environment of {name}, once, {size} or more: {place}"
+        stderr().print(escape(note), soft_wrap=True)
+    with progress(f"{name} converts {job.source.id}", total=None) as advance:
+        return convert_with(engine, job, lambda note: advance(0.0, note))
 
 
 def _document(artifact: Artifact, manifest: Manifest) -> dict[str, object]:
@@ -84,12 +135,24 @@ def _document(artifact: Artifact, manifest: Manifest) -> dict[str, object]:
 
 
 def _print(artifact: Artifact, manifest: Manifest) -> None:
-    rows = table("file", "size", "bits per weight", "warnings", right=("size", "bits per weight"))
+    rows = table(
+        "file", "size", "bits per weight", "verified", "warnings", right=("size", "bits per weight")
+    )
     size = sum(file.bytes for file in manifest.files)
     rows.add_row(
         Text(str(artifact.path)),
         format_bytes(size),
         f"{manifest.effective_bits:.2f}",
+        _verified(manifest),
         str(len(manifest.warnings)) if manifest.warnings else "none",
     )
     stdout().print(rows)
+
+
+def _verified(manifest: Manifest) -> str:
+    """What quantisation costs, where that was found."""
+    found = manifest.verification
+    compared = manifest.agreement or (found and found.original)
+    if compared:
+        return f"KL {compared.kl_mean.value:.2g} nat"
+    return "yes" if found else "no"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from edgegauge.artifact import open_artifact
+from edgegauge.cli.against import print_against
 from edgegauge.cli.output import (
     emit_json,
     json_option,
@@ -17,8 +19,11 @@ from edgegauge.cli.output import (
     text_of,
     warn,
 )
-from edgegauge.document import write_json
+from edgegauge.document import Document, write_json
 from edgegauge.evaluate import EvaluationResult, evaluate
+from edgegauge.evaluate.against import AgainstResult, compare_with
+from edgegauge.verification import Verification
+from edgegauge.verify import verify_again
 
 EXISTING = click.Path(path_type=Path)
 
@@ -29,6 +34,11 @@ EXISTING = click.Path(path_type=Path)
     "--task", type=EXISTING, metavar="FILE.jsonl", help="Exact match on JSON lines: prompt, answer."
 )
 @click.option("--text", type=EXISTING, metavar="FILE.txt", help="Perplexity on a UTF-8 text.")
+@click.option(
+    "--against",
+    metavar="OTHER",
+    help="Another artifact of the same vocabulary, or f32: the model it was made from.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -44,6 +54,7 @@ def command(
     artifact: Path,
     task: Path | None,
     text: Path | None,
+    against: str | None,
     limit: int | None,
     threads: int | None,
     output: Path | None,
@@ -51,12 +62,23 @@ def command(
 ) -> None:
     """How good ARTIFACT's answers are: exact match on a task, perplexity on a text, or both.
 
+    With --against: how far its next-token distributions are from those of another artifact (on a
+    text of yours or the built-in one), or of the model it was made from, at full precision.
+
     ARTIFACT is a model file, or a folder that holds one. Examples:
 
     \b
       edgegauge evaluate model.gguf --task questions.jsonl
       edgegauge evaluate model.gguf --text notes.txt -o result.json
+      edgegauge evaluate model-q4_0.gguf --against model-q8_0.gguf
+      edgegauge evaluate model-q4_0.gguf --against f32
     """
+    if against is not None:
+        if task is not None:
+            raise click.UsageError("--against compares distributions: it takes no --task")
+        found_against = _against(artifact, against, text, limit, threads)
+        _give(found_against, output, as_json, lambda: print_against(artifact, found_against))
+        return
     if task is None and text is None:
         raise click.UsageError(
             "nothing to evaluate on: give --task FILE.jsonl, --text FILE.txt, or both"
@@ -70,15 +92,36 @@ def command(
             threads=threads,
             progress=advance,
         )
+    for warning in found.warnings:
+        warn(warning)
+    _give(found, output, as_json, lambda: _print(found))
+
+
+def _against(
+    artifact: Path, other: str, text: Path | None, limit: int | None, threads: int | None
+) -> AgainstResult | Verification:
+    """The artifact against another one, or against its model."""
+    opened = open_artifact(artifact)
+    with progress("evaluate", total=1.0) as advance:
+        if other != "f32":
+            return compare_with(
+                opened, open_artifact(Path(other)),
+                text=text, limit=limit, threads=threads, progress=advance,
+            )  # fmt: skip
+        if text is not None or limit is not None:
+            raise click.UsageError("--against f32 uses the built-in text: no --text, no --limit")
+        return verify_again(opened, threads=threads, progress=advance)
+
+
+def _give(found: Document, output: Path | None, as_json: bool, show: Callable[[], None]) -> None:
+    """Write the document where that is asked for, and print it."""
     document = found.model_dump(mode="json")
     if output:
         write_json(output, document)
-    for warning in found.warnings:
-        warn(warning)
     if as_json:
         emit_json(document)
     else:
-        _print(found)
+        show()
     if output:
         stderr().print(f"written to {output}", soft_wrap=True, markup=False)
 

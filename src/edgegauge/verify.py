@@ -1,0 +1,241 @@
+"""Verifying: does an artifact compute, in its runtime, the model that it was made from?
+
+    artifact = verified(artifact, spec, folder)     # refuses a broken one: ConversionError
+    found = verify(artifact, spec, folder)          # only looks
+
+A child process does it, since native code may crash on a broken file. How a format's artifacts are
+opened and looked into is an entry point of the group `edgegauge.verifiers`, named after the format.
+
+    {"progress": [share, note]}
+    {"verification": {...}}                                     the last message
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgegauge import hub
+from edgegauge.artifact import Artifact, manifest_path
+from edgegauge.document import parse, write_json
+from edgegauge.errors import (
+    ConversionError,
+    EdgeGaugeError,
+    InputError,
+    MeasurementError,
+)
+from edgegauge.measure import child
+from edgegauge.measure.manager import default_threads
+from edgegauge.measure.runtimes import runtime_for
+from edgegauge.model import ModelSpec
+from edgegauge.verification import Verification
+
+GROUP = "edgegauge.verifiers"
+MODULE = "edgegauge.verify"
+"""What the child runs."""
+
+UNVERIFIED = ("killed", "out of memory", "timeout")
+"""Ends of a child that say nothing of the artifact."""
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationJob:
+    """What to verify: an artifact's main file, and the model it should compute."""
+
+    path: Path
+    file_format: str
+    recipe: str
+    spec: ModelSpec
+    folder: Path | None
+    """The checkpoint, in Hugging Face form; None for synthetic weights."""
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `from_json` reads back."""
+        return {
+            "path": str(self.path),
+            "file_format": self.file_format,
+            "recipe": self.recipe,
+            "spec": self.spec.model_dump(mode="json"),
+            "folder": None if self.folder is None else str(self.folder),
+            "threads": self.threads,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> VerificationJob:
+        """The job of `to_json`; trusted, since the parent wrote it."""
+        folder = value["folder"]
+        return cls(
+            **value
+            | {
+                "path": Path(value["path"]),
+                "spec": parse(value["spec"], ModelSpec, "job"),
+                "folder": None if folder is None else Path(folder),
+            }
+        )
+
+
+class Verifier(Protocol):
+    """Verifies artifacts of one file format, in this process."""
+
+    def verify(self, job: VerificationJob, progress: Progress) -> Verification:
+        """What was found; ConversionError, naming the place, for an artifact that is broken."""
+
+
+def verify(
+    artifact: Artifact,
+    spec: ModelSpec,
+    folder: Path | None,
+    *,
+    threads: int | None = None,
+    progress: Progress = lambda done, note: None,
+) -> Verification:
+    """Compare the artifact with the model `spec` and its checkpoint in `folder`.
+
+    Raises ConversionError where it departs, MissingDependency where its runtime is not installed,
+    and MeasurementError where the child was killed, ran out of memory or failed on its own account.
+    """
+    if artifact.manifest is None:
+        raise InputError(f"{artifact.path} has no manifest, so what it should compute is unknown")
+    runtime_for(artifact.file_format).version()
+    if not entry_points(group=GROUP, name=artifact.file_format):
+        raise MeasurementError(f"nothing here verifies {artifact.file_format} files")
+    job = VerificationJob(
+        path=artifact.path.absolute(),
+        file_format=artifact.file_format,
+        recipe=artifact.manifest.recipe,
+        spec=spec,
+        folder=folder and folder.absolute(),
+        threads=threads or default_threads(),
+    )
+    try:
+        return _in_child(job, progress)
+    except MeasurementError as error:
+        ours = isinstance(error, child.ChildEnded) and error.status >= 0
+        if ours or child.failure_kind(error) in UNVERIFIED:
+            raise
+        raise ConversionError(f"{artifact.name} does not run: {error}", error.hint) from None
+    except InputError as error:
+        raise ConversionError(f"{artifact.name} is not what it should be: {error}") from None
+
+
+def verify_again(
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    progress: Progress = lambda done, note: None,
+) -> Verification:
+    """Verify an artifact against the checkpoint that its manifest names; InputError without one."""
+    manifest = artifact.manifest
+    origin = manifest.origin if manifest else None
+    if (
+        manifest is None
+        or manifest.spec is None
+        or origin is None
+        or origin.kind not in ("folder", "hub")
+    ):
+        raise InputError(f"nothing says which checkpoint {artifact.path} was made from")
+    folder = None
+    if not origin.synthetic:
+        folder = Path(origin.reference) if origin.kind == "folder" else hub.fetch(origin.reference)
+        if not folder.is_dir():
+            raise InputError(f"{artifact.name} was made from {folder}, which is not there")
+    return verify(artifact, manifest.spec, folder, threads=threads, progress=progress)
+
+
+def verified(
+    artifact: Artifact,
+    spec: ModelSpec,
+    folder: Path | None,
+    *,
+    threads: int | None = None,
+    progress: Progress = lambda done, note: None,
+) -> Artifact:
+    """The artifact with the verification in its manifest.
+
+    A broken one is removed before ConversionError is raised. One that could not be tried, because
+    its runtime is not installed or memory ran out, is returned with a warning that says so.
+    """
+    try:
+        found = verify(artifact, spec, folder, threads=threads, progress=progress)
+    except ConversionError as error:
+        _remove(artifact)
+        raise ConversionError(
+            f"{error}\n  the artifact is removed",
+            hint=error.hint or "convert --no-verify keeps it, to look into",
+        ) from None
+    except EdgeGaugeError as error:
+        return _noted(artifact, None, [f"not verified: {error}"])
+    return _noted(artifact, found, _warnings(found))
+
+
+def verifier_for(file_format: str) -> Verifier:
+    """The registered verifier of this format; InputError if there is none."""
+    for point in entry_points(group=GROUP, name=file_format):
+        made: Verifier = point.load()()
+        return made
+    raise InputError(f"nothing here verifies {file_format} files")
+
+
+def _warnings(found: Verification) -> list[str]:
+    if found.tokenizer is None or not found.tokenizer.other_tokens:
+        return []
+    others = found.tokenizer.other_tokens
+    return [
+        f"{len(others)} of {found.tokenizer.texts} texts give other tokens than tokenizer.json, "
+        f"such as {others[0]!r}"
+    ]
+
+
+def _noted(artifact: Artifact, found: Verification | None, warnings: list[str]) -> Artifact:
+    """The artifact with this written into its manifest."""
+    assert artifact.manifest is not None
+    change = {"verification": found, "warnings": [*artifact.manifest.warnings, *warnings]}
+    manifest = artifact.manifest.model_copy(update=change)
+    write_json(manifest_path(artifact.path), manifest.model_dump(mode="json"))
+    return replace(artifact, manifest=manifest)
+
+
+def _remove(artifact: Artifact) -> None:
+    """Remove the manifest, then every file that it lists, then a folder that is empty by that."""
+    assert artifact.manifest is not None
+    manifest_path(artifact.path).unlink(missing_ok=True)
+    for file in artifact.manifest.files:
+        artifact.path.with_name(file.name).unlink(missing_ok=True)
+    if len(artifact.manifest.files) > 1:
+        with contextlib.suppress(OSError):  # something else is in it
+            artifact.path.parent.rmdir()
+
+
+def _in_child(job: VerificationJob, progress: Progress) -> Verification:
+    with child.start(MODULE, job.to_json()) as messages:
+        for message in messages:
+            if "verification" in message:
+                return parse(message["verification"], Verification, "the verifying process")
+            progress(*message["progress"])
+    raise EdgeGaugeError("the verifying process ended without a result")
+
+
+def work(job: dict[str, Any], send: child.Send) -> None:
+    """In the child: do the job of `VerificationJob.to_json`."""
+    asked = VerificationJob.from_json(job)
+    # The reference divides its work itself; read when NumPy is loaded, which it is not yet.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+    def progress(done: float, note: str) -> None:
+        send({"progress": [done, note]})
+
+    found = verifier_for(asked.file_format).verify(asked, progress)
+    send({"verification": found.model_dump(mode="json")})
+
+
+if __name__ == "__main__":
+    sys.exit(child.serve(work))
