@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgegauge.cli.output import emit_json, json_option, stdout, table
+from edgegauge.engines.checks import engine_checks
 from edgegauge.measure.checks import Check, checks
 from edgegauge.measure.machine import Machine
 
@@ -22,9 +23,10 @@ def command(as_json: bool) -> None:
     """Show what is installed, readable and trustworthy here, and what mends each gap.
 
     One line for each extra, runtime and kind of energy meter, then for what may disturb a
-    measurement: the power source, clocks, heat, swap and other programs.
+    measurement: the power source, clocks, heat, swap and other programs; last, the engines whose
+    environments are built.
     """
-    found = list(checks(Machine()))
+    found = [*checks(Machine()), *engine_checks()]
     if as_json:
         emit_json({"format": 1, "checks": [asdict(check) for check in found]})
         return
