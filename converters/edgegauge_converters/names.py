@@ -54,7 +54,7 @@ def prefix_of(names: Collection[str]) -> str:
             return prefix
     raise InputError(
         "the checkpoint has no token embedding: expected model.embed_tokens.weight",
-        hint="adapters (LoRA) and encoder models cannot be converted; merge an adapter first",
+        hint="adapters (LoRA) cannot be converted; merge them into their model first",
     )
 
 

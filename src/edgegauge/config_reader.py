@@ -1,8 +1,8 @@
-"""Taking values out of a foreign configuration and ending with a `ModelSpec` or with every problem.
+"""Taking values out of a foreign configuration and ending with a spec or with every problem.
 
     reader = ConfigReader(config, "llama", {"rms_norm_eps": 1e-6}, "config.json")
     reader.keys["layers"] = "num_hidden_layers"
-    spec = reader.build({"layers": reader.get("num_hidden_layers"), ...})
+    spec = reader.build(ModelSpec, {"layers": reader.get("num_hidden_layers"), ...})
 
 Values are passed on as they are found; `build` checks types and ranges strictly and names the keys
 of the file, not the fields of the spec.
@@ -13,12 +13,14 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from edgegauge.document import Document
 from edgegauge.errors import InputError
-from edgegauge.model import Family, ModelSpec
+
+Spec = TypeVar("Spec", bound=Document)
 
 
 @dataclass(slots=True)
@@ -26,7 +28,7 @@ class ConfigReader:
     """Values of a configuration, the keys they came from, and every problem found on the way."""
 
     config: dict[str, Any]
-    family: Family
+    family: str
     defaults: Mapping[str, Any]
     where: str
     prefix: str
@@ -63,10 +65,10 @@ class ConfigReader:
         )
         return None
 
-    def build(self, fields: dict[str, Any]) -> ModelSpec:
+    def build(self, schema: type[Spec], fields: dict[str, Any]) -> Spec:
         """The spec of these fields; InputError with all problems, in the file's own key names."""
         try:
-            spec = ModelSpec.model_validate(fields, strict=True)
+            spec = schema.model_validate(fields, strict=True)
         except ValidationError as error:
             for e in error.errors(include_url=False):
                 path = [str(part) for part in e["loc"]] or ["(shape)"]

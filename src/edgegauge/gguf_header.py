@@ -36,10 +36,9 @@ LABEL_TOLERANCE_BITS = 0.75
 ROPE_FREQS = "rope_freqs.weight"
 
 _SUFFIXES = {
-    "attn_q_bias": "attn_q.bias", "attn_k_bias": "attn_k.bias", "attn_v_bias": "attn_v.bias",
     "attn_post_norm": "post_attention_norm.weight", "ffn_post_norm": "post_ffw_norm.weight",
 }  # fmt: skip
-"""Roles whose name in a file is not simply `<role>.weight`."""
+"""Roles whose name in a file is not simply `<role>.weight`, or `<role>.bias` of `<role>_bias`."""
 
 _REFUSED = {
     "expert_count": "mixtures of experts are not supported",
@@ -290,7 +289,9 @@ def _llama3_factor(rule: RopeScaling, positions_per_radian: float) -> float:
 
 def tensor_name(tensor: Tensor) -> str:
     """The name of a spec's tensor in a GGUF file."""
-    suffix = _SUFFIXES.get(tensor.role, f"{tensor.role}.weight")
+    owner = tensor.role.removesuffix("_bias")
+    plain = f"{owner}.weight" if owner == tensor.role else f"{owner}.bias"
+    suffix = _SUFFIXES.get(tensor.role, plain)
     return suffix if tensor.layer is None else f"blk.{tensor.layer}.{suffix}"
 
 

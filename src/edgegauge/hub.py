@@ -22,6 +22,8 @@ SMALL_FILES = (
     "tokenizer*.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "modules.json",
+    "*_Pooling/config.json",
 )
 WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json")
 """Not `*.safetensors`: some repositories hold the same weights again under other names."""

@@ -26,8 +26,12 @@ Role = Literal[
     "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output",
     "attn_q_bias", "attn_k_bias", "attn_v_bias", "attn_q_norm", "attn_k_norm", "attn_post_norm",
     "ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "ffn_post_norm", "rope_freqs",
+    "position_embd", "token_types", "token_embd_norm", "token_embd_norm_bias", "attn_output_bias",
+    "attn_output_norm", "attn_output_norm_bias", "ffn_up_bias", "ffn_down_bias",
+    "layer_output_norm", "layer_output_norm_bias",
 ]  # fmt: skip
-"""What a tensor is for, independent of any file format's name for it."""
+"""What a tensor is for, independent of any file format's name for it; the last eleven are
+encoders' (`encoder.py`)."""
 
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Width = Annotated[int, Field(gt=0, le=2**20)]

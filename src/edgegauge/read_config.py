@@ -119,7 +119,7 @@ def spec_from_config(config: dict[str, Any], id: str, where: str) -> ModelSpec:
     fields = _shape(reader) | _rope(reader)
     if architecture.family == "gemma3":
         fields |= _gemma3(reader)
-    return reader.build({"id": id, "family": architecture.family} | fields)
+    return reader.build(ModelSpec, {"id": id, "family": architecture.family} | fields)
 
 
 def _architecture(config: Mapping[str, Any], where: str) -> Architecture:

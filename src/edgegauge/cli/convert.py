@@ -11,6 +11,7 @@ from rich.text import Text
 from edgegauge.artifact import Artifact, Manifest, manifest_path
 from edgegauge.cli.output import emit_json, json_option, progress, stderr, stdout, table, warn
 from edgegauge.convert import converter_for, prepare
+from edgegauge.convert_encoder import encoder_converter_for, encoder_job, is_encoder_reference
 from edgegauge.engines import find_engine
 from edgegauge.engines.conversion import EngineJob, convert_with
 from edgegauge.engines.environment import environment_path, is_built
@@ -80,12 +81,18 @@ def command(
     """Convert MODEL and write it to DIR as <model>-<recipe>.<format>.
 
     MODEL is a Hugging Face folder (config.json, safetensors, tokenizer.json), hf:owner/name, or an
-    id of the catalog; with --synthetic also a bare config.json.
+    id of the catalog; with --synthetic also a bare config.json. Of a BERT-type encoder it makes a
+    file that turns texts into vectors.
     """
     if engine_name is not None:
         if synthetic:
             raise InputError("an engine needs the model's weights: leave out --synthetic")
         artifact = _with_engine(engine_name, model, recipe, file_format, output, threads, verifies)
+    elif is_encoder_reference(model):
+        encoders = encoder_converter_for(file_format)
+        encoder = encoder_job(model, recipe, output, synthetic=synthetic, threads=threads)
+        with progress(f"converting {encoder.spec.id}", total=1.0) as advance:
+            artifact = encoders.convert(encoder, advance)
     else:
         converter = converter_for(file_format)
         job = prepare(model, recipe, file_format, synthetic=synthetic).into(output, threads)

@@ -53,8 +53,9 @@ def command(
     """
     profile = devices.load(device) if device else None
     wanted = Asked(**asked)
-    if is_graph(artifact):
-        return _graph(artifact, wanted, output, as_json)
+    graph = graph_of(artifact)
+    if graph is not None:
+        return _graph(graph, wanted, output, as_json)
     check_options(click.get_current_context(), graph=False)
     if wanted.results > 1 and output and output.suffix:
         text = f"{wanted.results} results need a folder, and {output.name} looks like a file"
@@ -81,9 +82,13 @@ def command(
     return _status(results)
 
 
-def is_graph(path: Path) -> bool:
-    """Whether the file is an ONNX or TFLite graph that no manifest calls a language model."""
-    return graph_format(path) is not None and not manifest_path(path).exists()
+def graph_of(path: Path) -> Path | None:
+    """The ONNX or TFLite file there, unless a manifest calls it a language model; else None."""
+    if not path.is_dir() and not manifest_path(path).exists():
+        return path if graph_format(path) is not None else None
+    artifact = open_artifact(path)
+    is_encoder = artifact.manifest is not None and artifact.manifest.encoder is not None
+    return artifact.path if is_encoder and graph_format(artifact.path) is not None else None
 
 
 def _graph(path: Path, asked: Asked, output: Path | None, as_json: bool) -> int:

@@ -33,8 +33,16 @@ def _sha256(path: Path) -> str:
 
 
 def spec_of(artifact: Artifact) -> ModelSpec | None:
-    """The model's shape, from the manifest or the file's header; None for an unknown family."""
+    """The model's shape, from the manifest or the file's header; None for an unknown family.
+
+    InputError for what its manifest calls no language model.
+    """
     if artifact.manifest:
+        if artifact.manifest.encoder is not None:
+            raise InputError(
+                f"{artifact.path} is an encoder, which turns texts into vectors: no language model",
+                hint="`edgegauge measure` runs encoders in ONNX and TFLite",
+            )
         return artifact.manifest.spec
     from edgegauge.gguf_header import spec_from_gguf
 

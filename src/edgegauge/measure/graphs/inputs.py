@@ -104,9 +104,11 @@ def tokenizer_beside(model: Path) -> Tokenizer:
         file = folder / "tokenizer.json"
         if file.is_file():
             try:
-                return Tokenizer.from_file(str(file))
+                tokenizer = Tokenizer.from_file(str(file))
             except Exception as error:  # the library raises bare Exception
                 raise InputError(f"{file} is no tokenizer: {error}") from None
+            tokenizer.no_padding()  # published encoders' files pad every text to 128 tokens
+            return tokenizer
     raise InputError(f"no tokenizer.json beside {model}", hint="copy the model's tokenizer there")
 
 
