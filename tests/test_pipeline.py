@@ -16,9 +16,10 @@ from make_models import make_folder
 
 from edgegauge.cli import root
 from edgegauge.device import profiles_folder
-from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError
-from edgegauge.pipeline import execute
-from edgegauge.plan import PlanPrediction, read_plan
+from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError, MissingDependency
+from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
+from edgegauge.pipeline import candidates, execute
+from edgegauge.plan import Plan, PlanPrediction, read_plan
 from edgegauge.report.summary import RunSummary
 from edgegauge.summarise import predicted
 
@@ -26,6 +27,7 @@ PLAN = """
 format = 1
 title = "Two random models"
 models = ["small", "large"]
+formats = ["gguf"]
 recipes = ["q8_0", "int8", "f16"]
 
 [workload]
@@ -110,7 +112,7 @@ def test_a_second_run_repeats_nothing_and_a_lost_result_only_itself(base: Path) 
     lost = next((base / "run" / "results").glob("small-f16-*.measure.json"))
     lost.unlink()
     _, talk = execute_plan(base)
-    assert [what for what, reused in talk if not reused] == ["measure small-f16"]
+    assert [what for what, reused in talk if not reused] == ["measure small-f16-gguf"]
 
 
 def test_a_changed_model_is_converted_again(base: Path) -> None:
@@ -182,3 +184,59 @@ def test_a_wrong_plan_names_every_problem(tmp_path: Path) -> None:
         read_plan(path)
     text = str(caught.value)
     assert all(key in text for key in ("title", "models", "size", str(path)))
+
+
+def test_each_format_is_a_candidate_of_its_own(base: Path) -> None:
+    text = (base / "plan.toml").read_text()
+    text = text.replace('["gguf"]', '["onnx", "gguf"]').replace('["small", "large"]', '["small"]')
+    (base / "plan.toml").write_text(text)
+    summary, talk = execute_plan(base)
+    assert {(r.format, r.recipe) for r in summary.measured} == {
+        ("gguf", "q8_0"), ("gguf", "f16"), ("onnx", "int8"),
+    }  # fmt: skip
+    assert all(row.passes and row.figures.quality for row in summary.measured)
+    assert len(talk) == 3 * 3
+    # q8_0 is GGUF's name, and ONNX Runtime has no f16: one warning each, no rows.
+    refused = [w for w in summary.warnings if w.startswith(("onnx has no", "unknown recipe"))]
+    assert len(refused) == 2 and "'f16'" in " ".join(refused) and "'q8_0'" in " ".join(refused)
+    _, talk = execute_plan(base)
+    assert all(reused for _, reused in talk)
+
+
+@pytest.fixture
+def without_llama(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which llama-cpp-python is not installed."""
+
+    def version(self: LlamaCppRuntime) -> str:
+        raise MissingDependency("running GGUF files", "gguf")
+
+    monkeypatch.setattr(LlamaCppRuntime, "version", version)
+
+
+def a_plan(*recipes: str, formats: list[str] | None = None) -> Plan:
+    named = {"formats": formats} if formats else {}
+    return Plan.model_validate({"title": "t", "models": ["m"], "recipes": [*recipes], **named})
+
+
+@pytest.mark.usefixtures("without_llama")
+def test_a_format_that_is_not_installed_is_left_out_with_what_mends_it() -> None:
+    found = candidates(a_plan("int8", "int4"))
+    assert {wanted.format for wanted in found.candidates} == {"onnx", "tflite"}
+    (said,) = found.left_out
+    assert said.startswith("no gguf rows: ") and 'pip install "edgegauge[gguf]"' in said
+
+
+@pytest.mark.usefixtures("without_llama")
+def test_a_plan_of_which_nothing_is_left_is_an_error_that_says_why() -> None:
+    with pytest.raises(InputError, match=r"edgegauge\[gguf\]"):
+        candidates(a_plan("int8", formats=["gguf"]))
+    # GGUF has this recipe, so it is no mistake; but nothing here can use it.
+    with pytest.raises(InputError, match="none of the plan's formats"):
+        candidates(a_plan("q4_k_m"))
+
+
+def test_a_recipe_that_no_format_has_is_an_error() -> None:
+    with pytest.raises(InputError, match="int5"):
+        candidates(a_plan("int8", "int5"))
+    with pytest.raises(InputError, match="f16"):
+        candidates(a_plan("int8", "f16", formats=["onnx", "tflite"]))

@@ -166,15 +166,15 @@ def test_marks_stand_where_the_figures_say() -> None:
     assert drawn
     marks = places(drawn)
     assert len(marks) == 9
-    assert marks["small q4_0"][0] < marks["small q8_0"][0] < marks["small f16"][0]
-    assert marks["large f16"][1] < marks["middle f16"][1] < marks["small f16"][1]
+    assert marks["small q4_0 gguf"][0] < marks["small q8_0 gguf"][0] < marks["small f16 gguf"][0]
+    assert marks["large f16 gguf"][1] < marks["middle f16 gguf"][1] < marks["small f16 gguf"][1]
     # On a logarithmic axis equal ratios are equal distances.
-    step = marks["small f16"][0] - marks["small q8_0"][0]
-    assert marks["large f16"][0] - marks["large q8_0"][0] == pytest.approx(step, abs=0.01)
+    step = marks["small f16 gguf"][0] - marks["small q8_0 gguf"][0]
+    assert marks["large f16 gguf"][0] - marks["large q8_0 gguf"][0] == pytest.approx(step, abs=0.01)
     slow = scatter.latency_and_quality(summary(), "p")
-    assert slow and places(slow)["small q4_0"][0] < places(slow)["large f16"][0]
+    assert slow and places(slow)["small q4_0 gguf"][0] < places(slow)["large f16 gguf"][0]
     assert any(
-        re.match(r"middle q4_0: 2\.25 ms per token, quality 80\.0 %", t) for t in titles(slow)
+        re.match(r"middle q4_0 gguf: 2\.25 ms per token, quality 80\.0 %", t) for t in titles(slow)
     )
 
 

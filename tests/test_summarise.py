@@ -30,7 +30,7 @@ def outcome(name: str, size: int = 1000, *, trustworthy: bool = True, correct: i
     )
     artifact = Artifact(Path(f"{name}.gguf"), manifest)
     measured = result(name, 10.0, trustworthy=trustworthy, warnings=["noisy"])
-    return Outcome(name, "q8_0", artifact, measured, evaluation(name, correct))
+    return Outcome(name, "q8_0", "gguf", artifact, measured, evaluation(name, correct))
 
 
 def plan(**limits: object) -> Plan:
@@ -50,8 +50,10 @@ def test_quality_counts_only_on_the_metric_that_was_measured() -> None:
 
 
 def test_battery_limits_are_checked_against_what_was_measured() -> None:
-    lasting = Outcome("a", "q8_0", outcome("a").artifact, metered("a", 0.35), evaluation("a"))
-    short = Outcome("b", "q8_0", outcome("b").artifact, metered("b", 0.7), evaluation("b"))
+    lasting = Outcome(
+        "a", "q8_0", "gguf", outcome("a").artifact, metered("a", 0.35), evaluation("a")
+    )
+    short = Outcome("b", "q8_0", "gguf", outcome("b").artifact, metered("b", 0.7), evaluation("b"))
     found = summarise(plan(battery_h=2.5), [short, lasting, outcome("c")], [])
     assert found.recommended is not None and found.recommended.model == "a"
     reasons = {row.model: row.reason for row in found.measured}
@@ -65,7 +67,7 @@ def test_battery_limits_are_checked_against_what_was_measured() -> None:
 def test_the_smallest_that_passes_is_recommended_and_failures_come_last() -> None:
     outcomes = [
         outcome("large", 3000, correct=9),
-        Outcome("lost", "q8_0", failure="no such file"),
+        Outcome("lost", "q8_0", "gguf", failure="no such file"),
         outcome("small", 1000, correct=5),
         outcome("middle", 2000, correct=8),
     ]
@@ -74,7 +76,7 @@ def test_the_smallest_that_passes_is_recommended_and_failures_come_last() -> Non
     assert [row.model for row in found.measured] == ["small", "middle", "large", "lost"]
     assert found.recommended is not None and found.recommended.model == "middle"
     assert found.measured[-1].reason == "not finished: no such file"
-    assert found.warnings == ["large, small, middle: noisy"]
+    assert found.warnings == ["large (gguf), small (gguf), middle (gguf): noisy"]
 
 
 @pytest.mark.parametrize(

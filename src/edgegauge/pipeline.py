@@ -5,12 +5,13 @@
 Every finished step is a file whose name carries a hash of all that went into it, so a run that was
 killed goes on where it stopped, and a changed plan repeats only what it changed:
 
-    artifacts/<model>-<recipe>-<hash>/            the artifact and its manifest
-    results/<model>-<recipe>-<hash>.measure.json
-    results/<model>-<recipe>-<hash>.evaluate.json
+    artifacts/<model>-<recipe>-<format>-<hash>/            the artifact and its manifest
+    results/<model>-<recipe>-<format>-<hash>.measure.json
+    results/<model>-<recipe>-<format>-<hash>.evaluate.json
 
-A candidate that cannot be converted, measured or evaluated is a row with the reason; the others go
-on.
+A candidate is a model in a format at a recipe. One that cannot be converted, measured or evaluated
+is a row with the reason; the others go on. A format whose converter or runtime is not installed,
+and a recipe that a format has not got, are left out with one warning each.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgegauge import __version__
-from edgegauge.artifact import SUFFIX, Artifact, open_artifact
+from edgegauge.artifact import SUFFIX, Artifact, FileFormat, open_artifact
 from edgegauge.convert import converter_for, prepare
 from edgegauge.document import read_json, write_json
-from edgegauge.errors import EdgeGaugeError
+from edgegauge.errors import EdgeGaugeError, InputError, MissingDependency
 from edgegauge.evaluate.manager import evaluate
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.host.tree import Tree
@@ -34,6 +35,7 @@ from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.host import cpu_model
 from edgegauge.measure.manager import default_threads, measure
 from edgegauge.measure.metering import battery_here, with_battery
+from edgegauge.measure.runtimes import runtime_for
 from edgegauge.plan import LADDER_PREFIX, Plan, locate
 from edgegauge.recipe import resolve
 from edgegauge.report.summary import RunSummary
@@ -41,7 +43,6 @@ from edgegauge.result import Result, Workload, read_result
 from edgegauge.summarise import Outcome, predicted, summarise
 from edgegauge.usage import load as load_usage
 
-FILE_FORMAT = "gguf"
 TIMEOUT_S = 3600.0
 """Of one child process of a measurement."""
 
@@ -56,29 +57,91 @@ class Talk(Protocol):
 def execute(plan: Plan, base: Path, folder: Path, talk: Talk) -> RunSummary:
     """Do what the plan says inside `folder`; paths of the plan are relative to `base`.
 
-    Raises InputError for a plan whose devices, recipes or bundled models do not exist; whatever
-    goes wrong with one candidate is told in its row.
+    Raises InputError for a plan whose devices, recipes or bundled models do not exist, or of whose
+    formats none can be made and run here; whatever goes wrong with one candidate is told in its
+    row.
     """
+    chosen = candidates(plan)
     predictions = [predicted(asked, base) for asked in plan.predict]
-    return summarise(plan, _outcomes(plan, base, folder, talk), predictions)
+    outcomes = _outcomes(chosen.candidates, plan, base, folder, talk)
+    return summarise(plan, outcomes, predictions, chosen.left_out)
 
 
-def candidates(plan: Plan) -> list[tuple[str, str]]:
-    """Every (model reference, recipe) of the plan, each once."""
-    named = [(m, resolve(r, FILE_FORMAT)) for m in plan.models for r in plan.recipes]
-    return list(dict.fromkeys(named))
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A candidate of a plan: a model reference, at a recipe of a format."""
+
+    reference: str
+    format: FileFormat
+    recipe: str
 
 
-def _outcomes(plan: Plan, base: Path, folder: Path, talk: Talk) -> Iterator[Outcome]:
-    pairs = candidates(plan)
-    each = 3 if plan.evaluation else 2
-    for index, (reference, recipe) in enumerate(pairs):
-        steps = _Steps(plan, base, folder, talk, index * each, len(pairs) * each)
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a plan comes to here, and sentences on what of it was left out."""
+
+    candidates: list[Wanted]
+    left_out: list[str]
+
+
+def candidates(plan: Plan) -> Candidates:
+    """Every candidate of the plan that can be made and run here, each once.
+
+    Raises InputError for a recipe that none of the plan's formats has, and where nothing is left.
+    """
+    absent = {f: reason for f in plan.formats if (reason := _absent(f))}
+    left_out = [f"no {file_format} rows: {reason}" for file_format, reason in absent.items()]
+    pairs: dict[tuple[FileFormat, str], None] = {}
+    for recipe in plan.recipes:
+        resolved, refusals = _resolved(recipe, plan.formats)
+        pairs |= {(f, name): None for f, name in resolved.items() if f not in absent}
+        left_out += [reason for f, reason in refusals.items() if f not in absent]
+    if not pairs:
+        raise InputError("none of the plan's formats can be made and run here", left_out)
+    ordered = sorted(pairs, key=lambda pair: plan.formats.index(pair[0]))
+    wanted = [Wanted(model, *pair) for model in plan.models for pair in ordered]
+    return Candidates(list(dict.fromkeys(wanted)), left_out)
+
+
+def _absent(file_format: FileFormat) -> str | None:
+    """Why this format cannot be made and run here, and what mends it; None where it can."""
+    try:
+        converter_for(file_format)
+        runtime_for(file_format).version()
+    except MissingDependency as missing:
+        return f"{missing}; {missing.hint}"
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _resolved(
+    recipe: str, formats: list[FileFormat]
+) -> tuple[dict[FileFormat, str], dict[FileFormat, str]]:
+    """What each format calls this recipe, and why others have not got it; InputError if all."""
+    resolved: dict[FileFormat, str] = {}
+    refusals: dict[FileFormat, str] = {}
+    for file_format in formats:
         try:
-            yield steps.execute(reference, recipe)
+            resolved[file_format] = resolve(recipe, file_format)
+        except InputError as error:
+            refusals[file_format] = str(error)
+    if not resolved:
+        raise InputError(f"no format of the plan has the recipe {recipe!r}", [*refusals.values()])
+    return resolved, refusals
+
+
+def _outcomes(
+    chosen: list[Wanted], plan: Plan, base: Path, folder: Path, talk: Talk
+) -> Iterator[Outcome]:
+    each = 3 if plan.evaluation else 2
+    for index, wanted in enumerate(chosen):
+        steps = _Steps(plan, base, folder, talk, index * each, len(chosen) * each)
+        try:
+            yield steps.execute(wanted)
         except EdgeGaugeError as error:
-            name = Path(reference).name.removeprefix(LADDER_PREFIX)
-            yield Outcome(name, recipe, failure=str(error))
+            name = Path(wanted.reference).name.removeprefix(LADDER_PREFIX)
+            yield Outcome(name, wanted.recipe, wanted.format, failure=str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +155,27 @@ class _Steps:
     before: int
     total: int
 
-    def execute(self, reference: str, recipe: str) -> Outcome:
-        artifact = self._convert(reference, recipe)
+    def execute(self, wanted: Wanted) -> Outcome:
+        artifact = self._convert(wanted)
         result = self._measure(artifact)
         evaluation = self._evaluate(artifact) if self.plan.evaluation else None
-        return Outcome(reference, recipe, artifact, result, evaluation)
+        return Outcome(wanted.reference, wanted.recipe, wanted.format, artifact, result, evaluation)
 
     def _say(self, step: int, what: str, *, reused: bool) -> None:
         self.talk(self.before + step, self.total, what, reused=reused)
 
-    def _convert(self, reference: str, recipe: str) -> Artifact:
-        prepared = prepare(locate(reference, self.base), recipe, FILE_FORMAT)
+    def _convert(self, wanted: Wanted) -> Artifact:
+        recipe, file_format = wanted.recipe, wanted.format
+        prepared = prepare(locate(wanted.reference, self.base), recipe, file_format)
         spec = prepared.spec
-        key = _hash("convert", spec.model_dump(), recipe, _fingerprint(prepared.folder))
-        output = self.folder / "artifacts" / f"{spec.id}-{recipe}-{key}"
-        finished = any(output.glob(f"*{SUFFIX}"))
-        self._say(1, f"convert {spec.id} to {recipe}", reused=finished)
+        key = _hash(
+            "convert", spec.model_dump(), recipe, file_format, _fingerprint(prepared.folder)
+        )
+        output = self.folder / "artifacts" / f"{spec.id}-{recipe}-{file_format}-{key}"
+        finished = any(output.rglob(f"*{SUFFIX}"))
+        self._say(1, f"convert {spec.id} to {file_format} {recipe}", reused=finished)
         if not finished:
-            converter_for(FILE_FORMAT).convert(prepared.into(output), lambda done, note: None)
+            converter_for(file_format).convert(prepared.into(output), lambda done, note: None)
         return open_artifact(output)
 
     def _measure(self, artifact: Artifact) -> Result:
@@ -122,8 +188,8 @@ class _Steps:
         usage = load_usage(locate(asked.usage, self.base))
         asked_for = [workload.model_dump(), usage.model_dump() if wanted else None]
         key = _hash("measure", _digest(artifact), asked_for, cpu_model())
-        path = self.folder / "results" / f"{artifact.name}-{key}.measure.json"
-        self._say(2, f"measure {artifact.name}", reused=path.exists())
+        path = self.folder / "results" / f"{_name(artifact)}-{key}.measure.json"
+        self._say(2, f"measure {_name(artifact)}", reused=path.exists())
         if not path.exists():
             energy = EnergyOptions() if wanted else None
             result = measure(artifact, workload, energy=energy, timeout_s=TIMEOUT_S)
@@ -139,17 +205,21 @@ class _Steps:
         )
         inputs = [_fingerprint(path) for path in (task, text)]
         key = _hash("evaluate", _digest(artifact), asked.model_dump(), inputs)
-        path = self.folder / "results" / f"{artifact.name}-{key}.evaluate.json"
-        self._say(3, f"evaluate {artifact.name}", reused=path.exists())
+        path = self.folder / "results" / f"{_name(artifact)}-{key}.evaluate.json"
+        self._say(3, f"evaluate {_name(artifact)}", reused=path.exists())
         if not path.exists():
             found = evaluate(artifact, task=task, text=text, limit=asked.limit)
             write_json(path, found.model_dump(mode="json"))
         return read_json(path, EvaluationResult)
 
 
-def _digest(artifact: Artifact) -> str:
+def _name(artifact: Artifact) -> str:
+    return f"{artifact.name}-{artifact.file_format}"
+
+
+def _digest(artifact: Artifact) -> list[str]:
     assert artifact.manifest is not None  # the converter wrote it
-    return artifact.manifest.files[0].sha256
+    return [file.sha256 for file in artifact.manifest.files]
 
 
 def _fingerprint(path: Path | None) -> list[Any]:

@@ -3,7 +3,8 @@
     format = 1
     title = "Which model for the thermostat?"
     models = ["ladder:ladder-1m", "../models/mine", "hf:owner/name"]
-    recipes = ["q8_0", "q4_k_m"]
+    formats = ["gguf", "onnx", "tflite"]
+    recipes = ["int8", "int4"]
 
     [workload]
     prompt_tokens = 64
@@ -18,6 +19,9 @@
     [[predict]]
     device = "raspberry-pi-5-8gb"
 
+Without `formats` all three are meant. A format that cannot be made and run here is left out with a
+warning, and so is a recipe in a format that has not got it.
+
 Paths are relative to the plan's own folder. The built-in plan is `example.toml`.
 """
 
@@ -25,11 +29,12 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from edgegauge import ladder, usage
+from edgegauge.artifact import FileFormat
 from edgegauge.budget import Budget
 from edgegauge.document import Document, read_toml
 from edgegauge.errors import InputError
@@ -58,7 +63,7 @@ class PlanEvaluation(Document):
     task: str | None = None
     text: str | None = None
     limit: int | None = Field(default=None, gt=0)
-    """Use only the first rows of the task."""
+    """Use only the first rows of the task, and the first windows of the text."""
 
 
 class PlanPrediction(Document):
@@ -77,6 +82,7 @@ class Plan(Document):
     format: Literal[1] = 1
     title: str = Field(min_length=1, max_length=200)
     models: list[str] = Field(min_length=1, max_length=200)
+    formats: list[FileFormat] = Field(default=list(get_args(FileFormat)), min_length=1)
     recipes: list[str] = Field(min_length=1, max_length=20)
     workload: PlanWorkload = PlanWorkload()
     evaluation: PlanEvaluation | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegauge import __version__, catalog, device
-from edgegauge.artifact import Artifact
+from edgegauge.artifact import Artifact, FileFormat
 from edgegauge.budget import DEFAULT_METRIC, Budget
 from edgegauge.choose import Candidate, Choice, Verdict, choose, explain, explain_choice
 from edgegauge.evaluate.result import EvaluationResult
@@ -45,6 +45,7 @@ class Outcome:
 
     model: str
     recipe: str
+    format: FileFormat
     artifact: Artifact | None = None
     result: Result | None = None
     evaluation: EvaluationResult | None = None
@@ -52,9 +53,15 @@ class Outcome:
 
 
 def summarise(
-    plan: Plan, outcomes: Iterable[Outcome], predicted: list[DevicePrediction]
+    plan: Plan,
+    outcomes: Iterable[Outcome],
+    predicted: list[DevicePrediction],
+    left_out: Iterable[str] = (),
 ) -> RunSummary:
-    """The summary of a run; failed candidates become rows without figures, after the others."""
+    """The summary of a run; failed candidates become rows without figures, after the others.
+
+    `left_out` says what of the plan was not tried, and becomes the first warnings.
+    """
     outcomes = list(outcomes)
     metric = plan.budget.quality.metric if plan.budget.quality else MEASURED_METRIC
     finished = [o for o in outcomes if o.failure is None]
@@ -75,7 +82,7 @@ def summarise(
         tools=_tools(results),
         energy_notes=energy_notes(results),
         trustworthy=not _in_doubt(finished, choice),
-        warnings=_warnings(finished),
+        warnings=[*left_out, *_warnings(finished)],
     )
 
 
@@ -150,8 +157,8 @@ def failed_row(outcome: Outcome) -> CandidateRow:
     return CandidateRow(
         model=outcome.model,
         recipe=outcome.recipe,
-        format="gguf",
-        file_bytes=outcome.artifact.path.stat().st_size if outcome.artifact else 0,
+        format=outcome.format,
+        file_bytes=outcome.artifact.bytes if outcome.artifact else 0,
         passes=False,
         reason=f"not finished: {outcome.failure}",
     )
@@ -224,5 +231,6 @@ def _warnings(outcomes: list[Outcome]) -> list[str]:
         assert outcome.artifact
         for source in (outcome.result, outcome.evaluation):
             for warning in source.warnings if source else ():
-                about.setdefault(warning, []).append(outcome.artifact.name)
+                name = f"{outcome.artifact.name} ({outcome.format})"
+                about.setdefault(warning, []).append(name)
     return [f"{', '.join(dict.fromkeys(names))}: {warning}" for warning, names in about.items()]

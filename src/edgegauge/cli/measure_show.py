@@ -163,19 +163,21 @@ def _energy(result: Result, label: str) -> Iterator[str]:
 
 
 def _battery(result: Result) -> Iterator[str]:
-    """What one charge gives; the usage that a figure rests on is said once."""
-    said = ""
+    """What one charge gives; the usage that figures rest on is a line of its own below them."""
+    usages: dict[str, None] = {}
     for key, name in PER_CHARGE.items():
         figure = (result.summary.battery or {}).get(key)
         if figure is None:
             continue
-        hours = key == "continuous_h"
-        how = figure.source.partition(";")[0]
-        if not hours and how != said:
-            yield f"  {how}"
-            said = how
-        note = f" at {text_of(result.summary.decode_tok_per_s)}" if hours else ""
+        how, note = figure.source.partition(";")[0], ""
+        if key == "continuous_h":
+            note = f" at {text_of(result.summary.decode_tok_per_s)}"
+        elif ":" in how:
+            usages[how] = None
+        else:
+            note = f" ({how})"
         yield f"  {name}: {text_of(figure, interval=True)}{note}"
+    yield from (f"  used as {usage}" for usage in usages)
 
 
 def source_lines(energy: Energy, label: str) -> Iterator[str]:

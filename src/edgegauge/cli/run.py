@@ -124,14 +124,14 @@ def _excerpt(prediction: DevicePrediction) -> tuple[list[CandidateRow], int]:
 
 def _rows(rows: list[CandidateRow], recommended: CandidateKey | None) -> Table:
     numbers = ("size", "decode", "first token", "memory", "quality")
-    made = table("", "model", "recipe", *numbers, "verdict", right=numbers)
+    made = table("", "model", "stored as", *numbers, "verdict", right=numbers)
     for row in rows:
         figures, best = row.figures, _is(row, recommended)
         mark = "[bold green]>[/]" if best else "[dim]*[/]" if row.frontier else ""
         made.add_row(
             mark,
             escape(row.model),
-            escape(row.recipe),
+            escape(f"{row.format} {row.recipe}"),
             format_bytes(row.file_bytes) if row.file_bytes else "-",
             text_of(figures.decode_tok_per_s),
             text_of(figures.ttft_s),

@@ -33,8 +33,8 @@ NUMBER = "format(datum.value, '~g')"
 
 
 def name_of(row: CandidateRow) -> str:
-    """`ladder-1m q8_0`."""
-    return clean(f"{row.model} {row.recipe}".strip())
+    """`ladder-1m q8_0 gguf`."""
+    return clean(" ".join(filter(None, (row.model, row.recipe, row.format))))
 
 
 def is_recommended(row: CandidateRow, key: CandidateKey | None) -> bool:

@@ -70,11 +70,12 @@ def _run_chapter(folder: Path) -> Chapter:
     found = _Found()
     for file in sorted(folder.glob("results/*.measure.json")):
         _read(file, found)
-    rows = {(row.model, row.recipe) for row in summary.measured}
+    rows = {(row.model, row.recipe, row.format) for row in summary.measured}
     ours = [
         r
         for r in found.results
-        if r.workload == summary.workload and (r.artifact.model, r.artifact.recipe) in rows
+        if r.workload == summary.workload
+        and (r.artifact.model, r.artifact.recipe, r.artifact.format) in rows
     ]
     results, _ = newest(ours)
     behind = tuple(results)

@@ -151,8 +151,8 @@ def _missing(known: list[str]) -> list[str]:
 
 
 def _about(row: CandidateRow) -> str:
-    """`q8_0, 8.6 bits`: under the model's name."""
-    parts = [clean(row.recipe)] if row.recipe else []
+    """`gguf q8_0, 8.6 bits`: under the model's name."""
+    parts = [clean(f"{row.format} {row.recipe}".strip())]
     if row.effective_bits is not None:
         parts.append(f"{row.effective_bits:.3g} bits")
     if row.synthetic:
