@@ -60,9 +60,13 @@ class Builder:
 
     def floats(self, tensor: Tensor) -> str:
         """A plain weight, with those that are stored in the same group."""
-        group = self.layout.place(tensor)
+        return self.plain(self.layout.place(tensor))
+
+    def plain(self, group: Group) -> str:
+        """Plain weights: a matrix (rows, cols), or a vector of all members."""
         assert group.blocks is None, group.name
-        shape = (group.rows,) if tensor.is_vector else (group.rows, group.cols)
+        is_vector = group.members[0].tensor.is_vector
+        shape = (group.rows,) if is_vector else (group.rows, group.cols)
         return self._external(Initializer(group.name, FLOAT, shape, None, group.offset))
 
     def rows(self, tensor: Tensor, ids: str) -> str:

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from edgegauge.errors import InputError
 from edgegauge.model import ModelSpec
@@ -38,25 +37,9 @@ from edgegauge_converters.blueprint import (
     Rotary,
     blueprint,
 )
-from edgegauge_converters.onnx_file import (
-    DOUBLE,
-    FLOAT,
-    INT32,
-    INT64,
-    UINT8,
-    Attribute,
-    Graph,
-    Initializer,
-    Node,
-    Value,
-)
+from edgegauge_converters.onnx_builder import INT8_ACTIVATIONS, MICROSOFT, Builder
+from edgegauge_converters.onnx_file import FLOAT, INT32, INT64, UINT8, Graph, Initializer, Value
 from edgegauge_converters.onnx_layout import Group, Layout
-
-MICROSOFT = "com.microsoft"
-INT8_ACTIVATIONS = 4
-"""MatMulNBits' `accuracy_level`: a product's input is rounded to 8 bits in the weights' blocks."""
-
-ELEMENTS = {"float32": FLOAT, "int32": INT32, "int64": INT64, "float64": DOUBLE}
 
 
 def lower(spec: ModelSpec, layout: Layout, *, all_logits: bool) -> Graph:
@@ -65,7 +48,7 @@ def lower(spec: ModelSpec, layout: Layout, *, all_logits: bool) -> Graph:
     Raises InputError for a model that the operators cannot express.
     """
     check_spec(spec)
-    return _Lowering(spec, layout, all_logits).graph()
+    return _Lowering(spec, layout, all_logits).lowered()
 
 
 def check_spec(spec: ModelSpec) -> None:
@@ -77,12 +60,12 @@ def check_spec(spec: ModelSpec) -> None:
         )
 
 
-class _Lowering:
+class _Lowering(Builder):
     """One pass over the blueprint; `values` says what each of its names is in the graph by now."""
 
     def __init__(self, spec: ModelSpec, layout: Layout, all_logits: bool) -> None:
-        self._spec, self._layout, self._all_logits = spec, layout, all_logits
-        self._graph = Graph()
+        super().__init__(layout)
+        self._spec, self._all_logits = spec, all_logits
         self._values: dict[str, str] = {}
         self._parts: dict[str, tuple[str, int, list[int]]] = {}
         """Names that are a stretch of a wider value: that value, which stretch, all widths."""
@@ -91,7 +74,7 @@ class _Lowering:
         self._tables: dict[tuple[float, ...], tuple[str, str]] = {}
         self._operations: Sequence[Operation] = list(blueprint(spec))
 
-    def graph(self) -> Graph:
+    def lowered(self) -> Graph:
         """Lower everything."""
         self._declare_inputs()
         at = 0
@@ -99,8 +82,8 @@ class _Lowering:
             at += self._lower(at)
         rows: int | str = "sequence_length" if self._all_logits else 1
         shape = ("batch_size", rows, self._spec.vocab)
-        self._graph.outputs.insert(0, Value("logits", FLOAT, shape))
-        return self._graph
+        self.graph.outputs.insert(0, Value("logits", FLOAT, shape))
+        return self.graph
 
     def _lower(self, at: int) -> int:
         """Lower the operation at this place, and those after it that fuse with it; their count."""
@@ -129,15 +112,15 @@ class _Lowering:
     def _declare_inputs(self) -> None:
         """Inputs but the cache, and from the mask the two lengths that attention asks for."""
         for name, length in (("input_ids", "sequence_length"), ("attention_mask", "total_length")):
-            self._graph.inputs.append(Value(name, INT64, ("batch_size", length)))
-        one = self._constant("one", np.array([1]))
-        self._node("ReduceSum", ["attention_mask", one], "mask.sum", keepdims=0)
-        self._node("Sub", ["mask.sum", one], "mask.last")
-        self._node("Cast", ["mask.last"], "last_position", to=INT32)
-        self._node("Shape", ["attention_mask"], "mask.length", start=1, end=2)
-        self._node("Cast", ["mask.length"], "mask.length32", to=INT32)
-        scalar = self._constant("scalar", np.array([], np.int64))
-        self._node("Reshape", ["mask.length32", scalar], "total_length")
+            self.graph.inputs.append(Value(name, INT64, ("batch_size", length)))
+        one = self.constant("one", np.array([1]))
+        self.node("ReduceSum", ["attention_mask", one], "mask.sum", keepdims=0)
+        self.node("Sub", ["mask.sum", one], "mask.last")
+        self.node("Cast", ["mask.last"], "last_position", to=INT32)
+        self.node("Shape", ["attention_mask"], "mask.length", start=1, end=2)
+        self.node("Cast", ["mask.length"], "mask.length32", to=INT32)
+        scalar = self.constant("scalar", np.array([], np.int64))
+        self.node("Reshape", ["mask.length32", scalar], "total_length")
 
     def _cache(self, slot: int) -> tuple[list[str], list[str]]:
         """Declare keys and values of one attention; their names as inputs and as outputs."""
@@ -146,8 +129,8 @@ class _Lowering:
         for what in ("key", "value"):
             past, present = f"past_key_values.{slot}.{what}", f"present.{slot}.{what}"
             for values, name, room in (
-                (self._graph.inputs, past, "past_length"),
-                (self._graph.outputs, present, "present_length"),
+                (self.graph.inputs, past, "past_length"),
+                (self.graph.outputs, present, "present_length"),
             ):
                 shape = ("batch_size", spec.kv_heads, room, spec.head_dim)
                 values.append(Value(name, FLOAT, shape))
@@ -157,15 +140,15 @@ class _Lowering:
     # --- operations
 
     def _embed(self, operation: Embed) -> None:
-        group = self._layout.place(operation.weight)
+        group = self.layout.place(operation.weight)
         output = self._fresh("embedding")
         if group.blocks is None:
-            self._node("Gather", [self._floats(group), "input_ids"], output)
+            self.node("Gather", [self.plain(group), "input_ids"], output)
         else:
             output = self._embed_integers(group, output)
         if operation.scale != 1:
-            scale = self._constant("embedding.scale", np.array(operation.scale, np.float32))
-            output = self._node("Mul", [output, scale], self._fresh("embedding"))
+            scale = self.constant("embedding.scale", np.array(operation.scale, np.float32))
+            output = self.node("Mul", [output, scale], self._fresh("embedding"))
         self._values[operation.output] = output
 
     def _embed_integers(self, group: Group, output: str) -> str:
@@ -176,8 +159,8 @@ class _Lowering:
             f"{group.name}.rows", UINT8, (group.rows, count * blocks.block_bytes), None,
             group.offset,
         )  # fmt: skip
-        self._graph.initializers[rows.name] = rows
-        self._node(
+        self.graph.initializers[rows.name] = rows
+        self.node(
             "GatherBlockQuantized", [rows.name, "input_ids", self._scales(group)], output,
             domain=MICROSOFT, bits=blocks.bits, block_size=blocks.block, gather_axis=0,
             quantize_axis=1,
@@ -185,34 +168,34 @@ class _Lowering:
         if count * blocks.block == group.cols:
             return output
         ends = [("start", 0), ("end", group.cols), ("axis", 2)]
-        cut = [self._constant(f"embedding.{name}", np.array([n])) for name, n in ends]
-        return self._node("Slice", [output, *cut], self._fresh("embedding"))
+        cut = [self.constant(f"embedding.{name}", np.array([n])) for name, n in ends]
+        return self.node("Slice", [output, *cut], self._fresh("embedding"))
 
     def _norm(self, operation: RmsNorm) -> None:
-        weight = self._floats(self._layout.place(operation.weight))
+        weight = self.plain(self.layout.place(operation.weight))
         value = self._value(operation.inputs[0])
         width = operation.weight.cols
         per_head = operation.weight.role in ("attn_q_norm", "attn_k_norm")
         if per_head:
-            heads = self._constant("per_head", np.array([0, 0, -1, width]))
-            value = self._node("Reshape", [value, heads], self._fresh("heads"))
-        normed = self._node(
+            heads = self.constant("per_head", np.array([0, 0, -1, width]))
+            value = self.node("Reshape", [value, heads], self._fresh("heads"))
+        normed = self.node(
             "SimplifiedLayerNormalization", [value, weight], self._fresh(operation.output),
             axis=-1, epsilon=operation.eps, stash_type=1,
         )  # fmt: skip
         if per_head:
-            flat = self._constant("flat", np.array([0, 0, -1]))
-            normed = self._node("Reshape", [normed, flat], self._fresh(operation.output))
+            flat = self.constant("flat", np.array([0, 0, -1]))
+            normed = self.node("Reshape", [normed, flat], self._fresh(operation.output))
         self._values[operation.output] = normed
 
     def _linear(self, at: int, first: Linear) -> int:
         """A product with every projection that is stored in the same group; their count."""
-        group = self._layout.place(first.weight)
+        group = self.layout.place(first.weight)
         run = self._operations[at : at + len(group.members)]
         projections = [op for op in run if isinstance(op, Linear)]
         assert [op.weight.role for op in projections] == [m.tensor.role for m in group.members]
         name = "logits" if first.output == LOGITS else self._fresh(first.output)
-        bias = self._layout.place(first.bias) if first.bias else None
+        bias = self.layout.place(first.bias) if first.bias else None
         product = self._product(self._value(first.inputs[0]), group, bias, name)
         widths = [op.weight.rows for op in projections]
         for index, projection in enumerate(projections):
@@ -225,18 +208,18 @@ class _Lowering:
 
     def _product(self, value: str, group: Group, bias: Group | None, output: str) -> str:
         """value @ weight.T + bias."""
-        added = [] if bias is None else [self._floats(bias)]
+        added = [] if bias is None else [self.plain(bias)]
         blocks = group.blocks
         if blocks is None:
             plain = self._fresh("product") if added else output
-            inputs = [value, self._floats(group)]
-            self._node("FusedMatMul", inputs, plain, domain=MICROSOFT, transB=1)
-            return self._node("Add", [plain, *added], output) if added else plain
+            inputs = [value, self.plain(group)]
+            self.node("FusedMatMul", inputs, plain, domain=MICROSOFT, transB=1)
+            return self.node("Add", [plain, *added], output) if added else plain
         shape = (group.rows, blocks.blocks(group.cols), blocks.block_bytes)
         integers = Initializer(group.name, UINT8, shape, None, group.offset)
-        self._graph.initializers[group.name] = integers
+        self.graph.initializers[group.name] = integers
         inputs = [value, group.name, self._scales(group)]
-        return self._node(
+        return self.node(
             "MatMulNBits", inputs + (["", "", *added] if added else []), output, domain=MICROSOFT,
             K=group.cols, N=group.rows, bits=blocks.bits, block_size=blocks.block,
             accuracy_level=INT8_ACTIVATIONS,
@@ -252,7 +235,7 @@ class _Lowering:
             *self._attended(operation.inputs), *past, "last_position", "total_length",
             *self._table(frequencies),
         ]  # fmt: skip
-        self._node(
+        self.node(
             "GroupQueryAttention", inputs, output, *present, domain=MICROSOFT,
             num_heads=self._spec.heads, kv_num_heads=self._spec.kv_heads,
             scale=float(operation.scale), do_rotary=1, rotary_interleaved=0,
@@ -271,11 +254,11 @@ class _Lowering:
         gate, up = (self._value(name) for name in operation.inputs)
         active = self._fresh("active")
         if operation.activation == "silu":  # ONNX Runtime fuses the two
-            sigmoid = self._node("Sigmoid", [gate], self._fresh("sigmoid"))
-            self._node("Mul", [gate, sigmoid], active)
+            sigmoid = self.node("Sigmoid", [gate], self._fresh("sigmoid"))
+            self.node("Mul", [gate, sigmoid], active)
         else:
-            self._node("Gelu", [gate], active, approximate="tanh")
-        self._values[operation.output] = self._node(
+            self.node("Gelu", [gate], active, approximate="tanh")
+        self._values[operation.output] = self.node(
             "Mul", [active, up], self._fresh(operation.output)
         )
 
@@ -285,8 +268,8 @@ class _Lowering:
         assert isinstance(norm, RmsNorm) and norm.inputs == (operation.output,)
         inputs = [self._value(name) for name in operation.inputs]
         normed, total = self._fresh(norm.output), self._fresh(operation.output)
-        weight = self._floats(self._layout.place(norm.weight))
-        self._node(
+        weight = self.plain(self.layout.place(norm.weight))
+        self.node(
             "SkipSimplifiedLayerNormalization", [*inputs, weight], normed, "", "", total,
             domain=MICROSOFT, epsilon=norm.eps,
         )  # fmt: skip
@@ -297,10 +280,10 @@ class _Lowering:
         """Keep only the last token of what the last attention gave and of what that is added to."""
         added = next(op for op in self._operations[at:] if isinstance(op, Add))
         attended = self._operations[at].output
-        last = self._constant("last", np.array([-1]))
+        last = self.constant("last", np.array([-1]))
         for name in (attended, added.inputs[0]):
             kept = self._fresh(f"last.{name}")
-            self._values[name] = self._node("Gather", [self._value(name), last], kept, axis=1)
+            self._values[name] = self.node("Gather", [self._value(name), last], kept, axis=1)
 
     # --- constants and names
 
@@ -310,61 +293,31 @@ class _Lowering:
             return self._tables[frequencies]
         name = f"rotary.{len(self._tables)}"
         span = (("first", 0.0), ("context", float(self._spec.context)), ("step", 1.0))
-        inputs = [self._constant(f"rotary.{key}", np.array(number)) for key, number in span]
-        column = self._constant("column", np.array([-1, 1]))
-        turns = self._constant(f"{name}.frequencies", np.array([frequencies], np.float64))
-        self._node("Range", inputs, f"{name}.positions")
-        self._node("Reshape", [f"{name}.positions", column], f"{name}.column")
-        self._node("Mul", [f"{name}.column", turns], f"{name}.angles")
+        inputs = [self.constant(f"rotary.{key}", np.array(number)) for key, number in span]
+        column = self.constant("column", np.array([-1, 1]))
+        turns = self.constant(f"{name}.frequencies", np.array([frequencies], np.float64))
+        self.node("Range", inputs, f"{name}.positions")
+        self.node("Reshape", [f"{name}.positions", column], f"{name}.column")
+        self.node("Mul", [f"{name}.column", turns], f"{name}.angles")
         made = []
         for operator in ("Cos", "Sin"):
-            exact = self._node(operator, [f"{name}.angles"], f"{name}.{operator}64")
-            made.append(self._node("Cast", [exact], f"{name}.{operator}", to=FLOAT))
+            exact = self.node(operator, [f"{name}.angles"], f"{name}.{operator}64")
+            made.append(self.node("Cast", [exact], f"{name}.{operator}", to=FLOAT))
         self._tables[frequencies] = (made[0], made[1])
         return self._tables[frequencies]
-
-    def _floats(self, group: Group) -> str:
-        """Plain weights: a matrix (rows, cols), or a vector of all members."""
-        is_vector = group.members[0].tensor.is_vector
-        shape = (group.rows,) if is_vector else (group.rows, group.cols)
-        return self._external(Initializer(group.name, FLOAT, shape, None, group.offset))
-
-    def _scales(self, group: Group) -> str:
-        assert group.blocks is not None
-        shape = (group.rows, group.blocks.blocks(group.cols))
-        name = f"{group.name}.scales"
-        return self._external(Initializer(name, FLOAT, shape, None, group.scales_offset))
-
-    def _external(self, initializer: Initializer) -> str:
-        self._graph.initializers[initializer.name] = initializer
-        return initializer.name
-
-    def _constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
-        kind = ELEMENTS[value.dtype.name]
-        self._graph.initializers[name] = Initializer(name, kind, value.shape, value.tobytes())
-        return name
 
     def _value(self, name: str) -> str:
         """What a name of the blueprint is; a stretch of a wider value is cut out of it here."""
         if name in self._parts:
             whole, _, widths = self._parts[name]
-            sizes = self._constant("widths." + ".".join(map(str, widths)), np.array(widths))
+            sizes = self.constant("widths." + ".".join(map(str, widths)), np.array(widths))
             mine = {n: part[1] for n, part in self._parts.items() if part[0] == whole}
             cut = [self._fresh(n) for n in sorted(mine, key=mine.__getitem__)]
-            self._node("Split", [whole, sizes], *cut, axis=-1)
+            self.node("Split", [whole, sizes], *cut, axis=-1)
             for part, value in zip(sorted(mine, key=mine.__getitem__), cut, strict=True):
                 self._values[part] = value
                 del self._parts[part]
         return self._values[name]
 
     def _fresh(self, stem: str) -> str:
-        return f"{stem}.{len(self._graph.nodes)}"
-
-    def _node(
-        self, operator: str, inputs: Sequence[str], *outputs: str, domain: str = "",
-        **attributes: Attribute,
-    ) -> str:  # fmt: skip
-        """Append a node; returns its first output."""
-        node = Node(operator, tuple(inputs), outputs, attributes, domain)
-        self._graph.nodes.append(node)
-        return outputs[0]
+        return f"{stem}.{len(self.graph.nodes)}"

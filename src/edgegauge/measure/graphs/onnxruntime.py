@@ -6,12 +6,12 @@ Only the operators that the library brings are executed: no custom operator libr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgegauge.errors import InputError, MeasurementError, MissingDependency
+from edgegauge.errors import InputError, MeasurementError
 from edgegauge.measure.graphs import TensorSpec
+from edgegauge.measure.runtimes.onnx_library import OnnxLibrary, first_line, library
 
 TYPES = {
     "tensor(float)": "float32",
@@ -25,37 +25,14 @@ TYPES = {
 """ONNX Runtime's name of a type: NumPy's."""
 
 
-class OnnxGraphRuntime:
+class OnnxGraphRuntime(OnnxLibrary):
     """Opens ONNX files."""
-
-    name = "ONNX Runtime"
-    formats = ("onnx",)
-
-    def version(self) -> str:
-        """`1.32.0`; MissingDependency where it is not installed."""
-        try:
-            return version("onnxruntime")
-        except PackageNotFoundError:
-            raise MissingDependency("running ONNX files", "onnx") from None
-
-    def prepare(self) -> None:
-        """Load the library; MissingDependency where it is absent."""
-        _library()
 
     def open(self, path: Path, *, threads: int) -> OnnxGraphSession:
         """Load an ONNX file and its external data; InputError with ONNX Runtime's words."""
         if not path.is_file():
             raise InputError(f"no such file: {path}")
-        return OnnxGraphSession(_library(), path, threads)
-
-
-def _library() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingDependency("running ONNX files", "onnx") from None
-    onnxruntime.set_default_logger_severity(3)  # errors; they are raised as well
-    return onnxruntime
+        return OnnxGraphSession(library(), path, threads)
 
 
 class OnnxGraphSession:
@@ -72,7 +49,7 @@ class OnnxGraphSession:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # pybind's own exception types share no base
-            raise InputError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from None
+            raise InputError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
         self.inputs = [_spec(i) for i in self._session.get_inputs()]
         self.outputs = [_spec(o) for o in self._session.get_outputs()]
         self._binding: Any = None
@@ -91,7 +68,7 @@ class OnnxGraphSession:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise MeasurementError(f"ONNX Runtime cannot run it: {_first_line(error)}") from None
+            raise MeasurementError(f"ONNX Runtime cannot run it: {first_line(error)}") from None
 
     def facts(self) -> dict[str, Any]:
         """Providers and threads."""
@@ -112,7 +89,3 @@ def _spec(value: Any) -> TensorSpec:
     shape = tuple(n if isinstance(n, int) and n >= 0 else None for n in value.shape)
     labels = tuple(n if isinstance(n, str) else "" for n in value.shape)
     return TensorSpec(value.name, TYPES[value.type], shape, labels)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:500] if str(error).strip() else repr(error)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgegauge.errors import InputError, MeasurementError, MissingDependency
+from edgegauge.errors import InputError, MeasurementError
 from edgegauge.measure.runtimes.genai_folder import GenaiConfig, read_genai_config
+from edgegauge.measure.runtimes.onnx_library import OnnxLibrary, first_line, library
 from edgegauge.measure.runtimes.tokenizer_json import TokenizerFile
 from edgegauge.units import MIB
 
@@ -30,22 +30,8 @@ MAX_LOGITS_BYTES = 64 * MIB
 MEMORY_WORDS = ("bad_alloc", "bad allocation", "allocate memory", "out of memory")
 
 
-class OnnxRuntime:
+class OnnxRuntime(OnnxLibrary):
     """Opens ONNX graphs of decoders."""
-
-    name = "ONNX Runtime"
-    formats = ("onnx",)
-
-    def version(self) -> str:
-        """`1.32.0`; MissingDependency where it is not installed."""
-        try:
-            return version("onnxruntime")
-        except PackageNotFoundError:
-            raise MissingDependency("running ONNX files", "onnx") from None
-
-    def prepare(self) -> None:
-        """Load the library; MissingDependency where it is absent."""
-        _library()
 
     def open(
         self,
@@ -67,18 +53,9 @@ class OnnxRuntime:
         config = read_genai_config(path.parent)
         every = path.with_name(ALL_LOGITS)
         graph = every if all_logits and every.is_file() else path
-        library = _library()
-        return OnnxSession(library, _load(library, graph, threads), path, config, threads,
+        loaded = library()
+        return OnnxSession(loaded, _load(loaded, graph, threads), path, config, threads,
                            context // sequences, sequences)  # fmt: skip
-
-
-def _library() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingDependency("running ONNX files", "onnx") from None
-    onnxruntime.set_default_logger_severity(3)  # errors; they are raised as well
-    return onnxruntime
 
 
 def _load(library: Any, path: Path, threads: int) -> Any:
@@ -89,7 +66,7 @@ def _load(library: Any, path: Path, threads: int) -> Any:
     try:
         return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind's own exception types share no base
-        said = _first_line(error)
+        said = first_line(error)
         if _is_about_memory(said):
             raise MeasurementError(
                 f"out of memory: ONNX Runtime cannot load {path}: {said}",
@@ -301,7 +278,7 @@ class OnnxSession:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            said = _first_line(error)
+            said = first_line(error)
             kind = "out of memory: " if _is_about_memory(said) else ""
             raise MeasurementError(f"{kind}ONNX Runtime cannot run it: {said}") from None
 
@@ -345,7 +322,3 @@ def _logits_shape(session: Any, path: Path) -> Any:
 
 def _is_about_memory(said: str) -> bool:
     return any(words in said for words in MEMORY_WORDS)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:500] if str(error).strip() else repr(error)
