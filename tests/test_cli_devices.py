@@ -51,11 +51,25 @@ def test_list_has_every_device_and_fits_a_terminal(call: Call) -> None:
     status, out, err = call("list")
     lines = [line.rstrip() for line in out.splitlines()]
     assert status == 0
-    assert [line.split()[0] for line in lines[1:]] == known_ids()
-    assert max(map(len, lines)) <= 100
-    pixel = next(line for line in lines if line.startswith("google-pixel-8-8gb"))
+    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == known_ids()
+    assert max(map(len, lines)) <= 80
+    assert lines.index("module") < lines.index("phone")
+    eight, sixteen = (out.index(f"raspberry-pi-5-{gb}gb") for gb in (8, 16))
+    assert eight < sixteen
+    pixel = next(line for line in lines if "google-pixel-8-8gb" in line)
     assert pixel.split()[-4:] == ["2.2", "-", "9", "17.6"]  # its bandwidth is not known
     assert "devices show ID" in err
+
+
+def test_list_of_a_kind_and_of_words(call: Call) -> None:
+    _, out, _ = call("list", "--json", "--kind", "phone", "--kind", "tablet", "apple")
+    kinds = {d["kind"] for d in json.loads(out)["devices"]}
+    assert kinds == {"phone", "tablet"}
+    _, out, _ = call("list", "--json", "BCM2712", "16")  # a chip
+    assert [d["id"] for d in json.loads(out)["devices"]] == ["raspberry-pi-5-16gb"]
+    status, out, err = call("list", "--kind", "phone", "raspberry")
+    assert (status, out) == (1, "") and "is phone raspberry" in err
+    assert call("list", "--kind", "toaster")[0] == 2
 
 
 def test_list_json(call: Call) -> None:
@@ -67,6 +81,7 @@ def test_list_json(call: Call) -> None:
     assert pi["app_bytes"]["value"] == 7.94e9
     assert pi["app_bytes"]["unit"] == "bytes" and pi["app_bytes"]["kind"] == "stated"
     assert "sbc-bench" in pi["app_bytes"]["source"]
+    assert pi["bandwidth_bytes_per_s"]["source"].startswith("4267 MT/s x 32 bit / 8; ")
     assert pi["battery_wh"] is None
     assert devices["google-pixel-8-8gb"]["bandwidth_bytes_per_s"] is None
 

@@ -1,9 +1,8 @@
-"""Device profiles: the shipped ones, the schema's strictness, and its generated reference."""
+"""Device profiles: the schema's strictness, and its generated reference."""
 
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 import tomllib
@@ -18,16 +17,8 @@ from edgegauge.device import DeviceProfile, as_document, known_ids, load, profil
 from edgegauge.document import parse
 from edgegauge.errors import InputError
 from edgegauge.toml import dumps
-from edgegauge.units import GIB
 
 SHIPPED = known_ids()
-
-REQUIRED = {
-    "raspberry-pi-zero-2-w", "raspberry-pi-4b-4gb", "raspberry-pi-5-4gb", "raspberry-pi-5-8gb",
-    "orange-pi-5-8gb", "nvidia-jetson-orin-nano-8gb", "google-pixel-8-8gb",
-    "samsung-galaxy-s23-8gb", "samsung-galaxy-a14-4gb", "apple-iphone-15-pro",
-    "apple-macbook-air-m2-8gb", "generic-laptop-i5-1240p-16gb",
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -35,52 +26,12 @@ def valid() -> dict[str, Any]:
     return as_document(load("samsung-galaxy-s23-8gb"))
 
 
-def test_the_promised_devices_are_there() -> None:
-    assert set(SHIPPED) >= REQUIRED
-
-
-@pytest.mark.parametrize("device", SHIPPED)
-def test_shipped_profile(device: str) -> None:
-    profile = load(device)
-    memory = profile.memory
-    assert profile.id == device  # the file name
-    assert memory.app_gb.value < memory.ram_gb.value
-    # Memory is sold in GiB: 8 GB on the box is 8.59 here.
-    gib = memory.ram_gb.value * 1e9 / GIB
-    assert abs(gib - round(gib * 2) / 2) < 0.01
-    if device.endswith("gb"):
-        assert round(gib) == int(device.rpartition("-")[2].removesuffix("gb"))
-    theoretical = memory.bandwidth_gb_per_s
-    for measured in (
-        memory.read_gb_per_s,
-        memory.read_1_thread_gb_per_s,
-        memory.llm_decode_gb_per_s,
-    ):
-        assert measured is None or theoretical is None or measured.value < theoretical.value
-    assert (profile.battery is not None) == (profile.kind in ("phone", "laptop"))
-    if profile.power:
-        assert profile.power.idle_w or profile.power.load_w or profile.power.sustained_w
-    clocks = [c.ghz or 0 for c in profile.cpu.clusters]
-    assert clocks == sorted(clocks, reverse=True)
-
-
-def test_sources_of_the_shipped_profiles_can_be_followed() -> None:
-    def sources(value: Any) -> list[str]:
-        if isinstance(value, dict):
-            return [s for k, v in value.items() for s in ([v] if k == "source" else sources(v))]
-        return []
-
-    for device in SHIPPED:
-        for source in sources(as_document(load(device))):
-            # No abbreviations of a collection that the reader does not have, no "K" for knowledge.
-            assert not re.search(r"\b(SBB|SBR|TKK|RPC|GAI|AST|FQB|LMR|K)\b", source), source
-
-
 def test_derived_quantities() -> None:
     profile = load("raspberry-pi-5-8gb")
     assert profile.app_memory_bytes == 7.94e9
     assert profile.cores == profile.cpu.fast_cores == 4
     assert load("google-pixel-8-8gb").cpu.fast_cores == 5  # not the four A510
+    assert load("samsung-galaxy-s25-ultra-12gb").cpu.fast_cores == 8  # none is small
 
 
 def test_unknown_id_suggests_near_ones() -> None:
@@ -129,6 +80,12 @@ def test_every_problem_is_reported_at_once_with_its_path(
         ("app_gb", 4.0, "memory.app_gb: must be a valid dictionary"),
         ("read_gb_per_s_by_threads", {"1": 9.0}, "needs read_gb_per_s"),
         ("read_gb_per_s_by_threads", {"one": 9.0}, "read_gb_per_s_by_threads.one"),
+        (
+            "bandwidth_gb_per_s",
+            {"value": 20.0, "source": "sum", "mt_per_s": 4267.0, "bus_bits": 32},
+            "must be mt_per_s x bus_bits / 8000 = 17.07",
+        ),
+        ("bandwidth_gb_per_s", {"value": 17.1, "source": "half", "bus_bits": 32}, "given together"),
     ],
 )
 def test_memory_that_makes_no_sense(

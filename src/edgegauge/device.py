@@ -21,7 +21,9 @@ from edgegauge.document import Document, read_toml
 from edgegauge.errors import InputError
 from edgegauge.units import GB
 
-DeviceKind = Literal["sbc", "module", "phone", "tablet", "laptop", "desktop", "mini-pc", "server"]
+DeviceKind = Literal[
+    "sbc", "module", "phone", "tablet", "handheld", "laptop", "desktop", "mini-pc", "server"
+]
 
 CoreClass = Literal[
     "arm-in-order",  # A53, A55, A510: two-wide, often no dot product
@@ -60,6 +62,25 @@ class Sourced(ProfilePart):
     """The document, or how it was measured or derived; says so where it is background knowledge."""
 
 
+class Bandwidth(Sourced):
+    """A bandwidth in GB/s, with the arithmetic it comes from where both parts are known."""
+
+    mt_per_s: float | None = Field(default=None, gt=0, lt=1e6)
+    """Million transfers per second."""
+    bus_bits: int | None = Field(default=None, gt=0, le=8192)
+    """Bits moved by one transfer: the width of all memory channels together."""
+
+    @model_validator(mode="after")
+    def _multiplies(self) -> Bandwidth:
+        if (self.mt_per_s is None) != (self.bus_bits is None):
+            raise ValueError("mt_per_s and bus_bits are given together or not at all")
+        if self.mt_per_s and self.bus_bits:
+            product = self.mt_per_s * self.bus_bits / 8000
+            if abs(self.value / product - 1) > 0.01:
+                raise ValueError(f"value must be mt_per_s x bus_bits / 8000 = {product:.4g}")
+        return self
+
+
 class Cluster(ProfilePart):
     """A group of equal cores."""
 
@@ -79,7 +100,10 @@ class Cpu(ProfilePart):
     core_class: CoreClass
     """How the fastest cores behave; decides the prior of an uncalibrated prediction."""
     clusters: list[Cluster] = Field(min_length=1, max_length=16)
-    """Fastest first. With more than one, the last is taken for the small cores."""
+    """Fastest first."""
+    small_cluster: bool = True
+    """Whether the last of several clusters has small cores, which only hold decoding up. False
+    where they are large cores at a lower clock: Snapdragon 8 Elite, Zen 5c."""
     features: list[CpuFeature] = Field(default=[], max_length=64)
     """Instruction sets that change how fast a quantised model runs."""
     l2_cache_mb: float | None = Field(default=None, gt=0, lt=1000)
@@ -91,12 +115,9 @@ class Cpu(ProfilePart):
 
     @property
     def fast_cores(self) -> int:
-        """Cores worth giving a decode thread: all but the slow clusters of a mixed processor."""
-        return (
-            self.clusters[0].count
-            if len(self.clusters) == 1
-            else sum(c.count for c in self.clusters[:-1])
-        )
+        """Cores worth giving a decode thread: all but the small ones of a mixed processor."""
+        fast = self.clusters[:-1] if self.small_cluster else self.clusters
+        return sum(c.count for c in fast or self.clusters)
 
 
 ThreadCount = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}$")]
@@ -110,7 +131,7 @@ class Memory(ProfilePart):
     """Memory fitted, or what the kernel sees of it where a machine describes itself."""
     app_gb: Sourced
     """What one application may use without being killed or swapping."""
-    bandwidth_gb_per_s: Sourced | None = None
+    bandwidth_gb_per_s: Bandwidth | None = None
     """Theoretical: transfers per second x bus width. A machine cannot tell this of itself."""
     read_1_thread_gb_per_s: Sourced | None = None
     """Measured with one of the fastest cores reading."""
@@ -148,12 +169,46 @@ class Power(ProfilePart):
 
     idle_w: Sourced | None = None
     """On, doing nothing."""
+    inference_w: Sourced | None = None
+    """Mean while a language model decodes on the processor; a peak is none."""
     load_w: Sourced | None = None
     """All cores busy."""
     sustained_w: Sourced | None = None
     """What the device settles at under lasting load: a thermal or configured limit."""
     covers: str = Field(min_length=3, max_length=300)
     """What the watts are the power of: the wall socket, the module input, the CPU rails."""
+
+
+class Coefficient(ProfilePart):
+    """What one unit of some work takes, as it was fitted."""
+
+    value: float = Field(ge=0, lt=1e6)
+    """Seconds."""
+    error: float = Field(ge=0, lt=1e6)
+    """Standard error in seconds."""
+
+
+class Calibration(ProfilePart):
+    """What each kind of work takes one runtime here, fitted to runs of synthetic models."""
+
+    runtime_version: str = Field(min_length=1, max_length=60)
+    """Version of the runtime's package."""
+    threads: int = Field(gt=0, le=1024)
+    """Of all the runs; with other numbers of threads the calibration does not count."""
+    cache_bytes: float = Field(gt=0, lt=1e12)
+    """Weights that fit in here are read from the last-level cache, not from memory."""
+    decode: dict[str, Coefficient]
+    """Work of a generated token (`edgegauge.calibration` lists it): its coefficient."""
+    prefill: dict[str, Coefficient]
+    """Work of a prompt: its coefficient."""
+    decode_residual: float = Field(ge=0, lt=10)
+    """Standard deviation of measured / fitted time of a token."""
+    prefill_residual: float = Field(ge=0, lt=10)
+    """The same of a prompt."""
+    trustworthy: bool = True
+    """False where the machine was disturbed while the models ran."""
+    source: Source
+    """When and by what it was measured, on how many runs of which models."""
 
 
 class DeviceProfile(ProfilePart):
@@ -177,6 +232,8 @@ class DeviceProfile(ProfilePart):
     power: Power | None = None
     storage_read_mb_per_s: Sourced | None = None
     """Sequential reading from the storage that models live on, 10^6 bytes per second."""
+    calibration: dict[str, Calibration] | None = None
+    """By runtime (`llama.cpp`, `onnxruntime`, `litert`); what `devices calibrate` writes."""
     notes: str | None = Field(default=None, max_length=4000)
     """What a reader should know before trusting the figures."""
 

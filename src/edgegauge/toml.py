@@ -1,7 +1,8 @@
 """Writing TOML, which the standard library can only read.
 
-Plain values (text, numbers, booleans, lists, dicts with text keys) become a document with one
-`[table]` per top-level dict and inline tables below it: the layout of the shipped device profiles.
+Plain values (text, numbers, booleans, lists, dicts with text keys) become a document with a
+`[table]` for each top-level dict and for each one below that holds dicts itself; others are inline:
+the layout of the shipped device profiles.
 
     dumps({"id": "x", "memory": {"ram_gb": {"value": 8.59, "source": "data sheet"}}})
     # id = "x"
@@ -22,12 +23,24 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def dumps(document: Mapping[str, Any]) -> str:
     """The document as TOML text; ValueError or TypeError for what TOML cannot hold."""
-    lines = [f"{_key(k)} = {_value(v)}" for k, v in document.items() if not _is_table(v)]
-    for name, table in document.items():
-        if _is_table(table):
-            lines += ["", f"[{_key(name)}]"]
-            lines += [f"{_key(k)} = {_entry(v)}" for k, v in table.items()]
-    return "\n".join(lines).lstrip("\n") + "\n"
+    return "\n".join(_lines("", document)).lstrip("\n") + "\n"
+
+
+def _lines(name: str, table: Mapping[str, Any]) -> list[str]:
+    """A table's values, then the tables in it that get a heading."""
+    apart = [k for k, v in table.items() if _is_table(v) and (not name or _holds_tables(v))]
+    lines = [f"{_key(k)} = {_entry(v)}" for k, v in table.items() if k not in apart]
+    for key in apart:
+        full = f"{name}.{_key(key)}" if name else _key(key)
+        inside = _lines(full, table[key])
+        # A table that holds nothing but tables needs no heading of its own.
+        heading = [] if table[key] and inside and inside[0] == "" else ["", f"[{full}]"]
+        lines += [*heading, *inside]
+    return lines
+
+
+def _holds_tables(table: Mapping[str, Any]) -> bool:
+    return any(_is_table(value) for value in table.values())
 
 
 def _is_table(value: Any) -> bool:

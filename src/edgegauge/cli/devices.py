@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgegauge.cli.calibrate import command as calibrate
 from edgegauge.cli.calibrate_meter import command as calibrate_meter
 from edgegauge.cli.output import (
     emit_json,
@@ -19,7 +21,15 @@ from edgegauge.cli.output import (
     table,
     text_of,
 )
-from edgegauge.device import DeviceProfile, Sourced, as_document, known_ids, load
+from edgegauge.device import (
+    Bandwidth,
+    DeviceKind,
+    DeviceProfile,
+    Sourced,
+    as_document,
+    known_ids,
+    load,
+)
 from edgegauge.document import read_toml
 from edgegauge.errors import EXIT_DONE, EXIT_ERROR, InputError
 from edgegauge.figure import Figure, Unit
@@ -29,39 +39,70 @@ FORMAT = 1
 """Version of the --json documents of this command."""
 
 
-@click.group(commands=[calibrate_meter])
+@click.group(commands=[calibrate, calibrate_meter])
 def command() -> None:
     """Device profiles: list and show them, describe this machine, check a file."""
 
 
 @command.command("list")
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(get_args(DeviceKind)),
+    help="Only this kind of device; may be repeated.",
+)  # fmt: skip
 @json_option
-def list_command(as_json: bool) -> None:
-    """List the device profiles that come with edgegauge."""
+def list_command(words: tuple[str, ...], kinds: tuple[str, ...], as_json: bool) -> None:
+    """List the device profiles that come with edgegauge.
+
+    With WORDs, those that have every one of them in id, name or chip.
+    """
     profiles = [load(device) for device in known_ids()]
-    if as_json:
-        emit_json({"format": FORMAT, "devices": [_summary(p) for p in profiles]})
-        return
-    columns = ("id", "name", "RAM GB", "apps GB", "GB/s", "cores", "Wh")
-    listing = table(*columns, right=columns[2:])
-    for column in listing.columns:
-        column.no_wrap = column.header != "name"  # the one that gives way in a narrow terminal
-    for p in profiles:
-        listing.add_row(
-            p.id,
-            p.name,
-            _number(p.memory.ram_gb),
-            _number(p.memory.app_gb),
-            _number(p.memory.bandwidth_gb_per_s),
-            str(p.cores),
-            _number(p.battery.capacity_wh if p.battery else None),
+    found = [p for p in profiles if (not kinds or p.kind in kinds) and _has(p, words)]
+    if not found:
+        raise InputError(
+            f"none of {len(profiles)} device profiles is {' '.join((*kinds, *words))}",
+            hint="edgegauge devices list without arguments shows all",
         )
+    if as_json:
+        emit_json({"format": FORMAT, "devices": [_summary(p) for p in found]})
+    else:
+        _print_list(found)
+
+
+def _has(profile: DeviceProfile, words: tuple[str, ...]) -> bool:
+    text = f"{profile.id} {profile.name} {profile.cpu.soc}".lower()
+    return all(word.lower() in text for word in words)
+
+
+def _print_list(profiles: list[DeviceProfile]) -> None:
+    """One line per profile under its kind. The id says what the name would; 80 columns hold it."""
+    columns = ("RAM GB", "apps GB", "GB/s", "cores", "Wh")
+    listing = table("id", *columns, right=columns)
+    for kind in get_args(DeviceKind):
+        group = sorted((p for p in profiles if p.kind == kind), key=_in_order)
+        if group:
+            listing.add_row(Text(kind, style="bold"))
+        for p in group:
+            listing.add_row(
+                f"  {p.id}",
+                _number(p.memory.ram_gb),
+                _number(p.memory.app_gb),
+                _number(p.memory.bandwidth_gb_per_s),
+                str(p.cores),
+                _number(p.battery.capacity_wh if p.battery else None),
+            )
     stdout().print(listing)
     stderr().print(
         "\nGB is 10^9 bytes; GB/s is theoretical; - is not known or not there. Sources: "
         "edgegauge devices show ID",
         soft_wrap=True,
     )
+
+
+def _in_order(profile: DeviceProfile) -> list[tuple[int, str]]:
+    """Sorts 8gb before 16gb."""
+    parts = re.findall(r"\d+|\D+", profile.id)
+    return [(int(p), "") if p.isdigit() else (0, p) for p in parts]
 
 
 def _number(sourced: Sourced | None) -> str:
@@ -96,7 +137,14 @@ def _summary(profile: DeviceProfile) -> dict[str, Any]:
 def _figure(sourced: Sourced | None, unit: Unit, scale: float) -> Figure | None:
     if sourced is None:
         return None
-    return Figure(sourced.value * scale, unit, "stated", sourced.source)
+    return Figure(sourced.value * scale, unit, "stated", _source(sourced))
+
+
+def _source(sourced: Sourced) -> str:
+    """The source, after the arithmetic where the profile has its parts."""
+    if isinstance(sourced, Bandwidth) and sourced.mt_per_s:
+        return f"{sourced.mt_per_s:g} MT/s x {sourced.bus_bits} bit / 8; {sourced.source}"
+    return sourced.source
 
 
 @command.command("show")
@@ -146,6 +194,14 @@ def _sections(profile: DeviceProfile) -> list[tuple[str, list[Row]]]:
         ("processor", _cpu_rows(profile)),
         ("memory", _memory_rows(profile)),
         ("power", _power_rows(profile)),
+        ("calibrated", _calibration_rows(profile)),
+    ]
+
+
+def _calibration_rows(profile: DeviceProfile) -> list[Row]:
+    return [
+        (name, f"{found.runtime_version}, threads: {found.threads}", found.source)
+        for name, found in (profile.calibration or {}).items()
     ]
 
 
@@ -197,6 +253,7 @@ def _power_rows(profile: DeviceProfile) -> list[Row]:
         power = profile.power
         rows += _figure_rows(
             ("idle", power.idle_w, "W", 1),
+            ("decoding a model", power.inference_w, "W", 1),
             ("all cores busy", power.load_w, "W", 1),
             ("sustained", power.sustained_w, "W", 1),
         )
@@ -207,7 +264,7 @@ def _power_rows(profile: DeviceProfile) -> list[Row]:
 def _figure_rows(*figures: tuple[str, Sourced | None, Unit, float]) -> list[Row]:
     """Rows of the figures that the profile has."""
     return [
-        (label, text_of(_figure(sourced, unit, scale)), sourced.source)
+        (label, text_of(_figure(sourced, unit, scale)), _source(sourced))
         for label, sourced, unit, scale in figures
         if sourced is not None
     ]
