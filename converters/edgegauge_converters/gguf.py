@@ -22,6 +22,7 @@ from edgegauge.document import write_json
 from edgegauge.errors import MissingDependency
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import (
+    Recipe,
     StoredTensor,
     effective_bits,
     resolve,
@@ -29,6 +30,7 @@ from edgegauge.recipe import (
     tensor_bytes,
     width_warning,
 )
+from edgegauge.recipe_file import RecipeFile
 
 try:
     import numpy as np
@@ -91,7 +93,7 @@ def _padded(size: int) -> int:
 
 
 def _header(
-    job: ConversionJob, spec: ModelSpec, recipe: str, stored: list[StoredTensor]
+    job: ConversionJob, spec: ModelSpec, recipe: Recipe, stored: list[StoredTensor]
 ) -> tuple[Any, list[str]]:
     """A writer that knows everything but the tensor data, and what the user should know."""
     if job.folder is None:
@@ -150,13 +152,14 @@ def _tasks(
 
 
 def _finish(
-    final: Path, job: ConversionJob, recipe: str, written: ArtifactFile, warnings: list[str]
+    final: Path, job: ConversionJob, recipe: Recipe, written: ArtifactFile, warnings: list[str]
 ) -> Artifact:
     """Write the manifest, which makes the artifact complete."""
     manifest = Manifest(
         model=job.spec.id,
         spec=job.spec,
-        recipe=recipe,
+        recipe=str(recipe),
+        recipe_file=recipe if isinstance(recipe, RecipeFile) else None,
         file_format="gguf",
         files=[written],
         tensor_bytes=tensor_bytes(job.spec, recipe),

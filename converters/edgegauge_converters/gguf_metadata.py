@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgegauge.errors import InputError
 from edgegauge.gguf_types import FILE_TYPES
 from edgegauge.model import ModelSpec
+from edgegauge.recipe import Recipe
 
 FILE_TYPE_NUMBERS = {name.lower(): number for number, (name, _) in FILE_TYPES.items()}
 """Recipe: its value of `general.file_type`."""
@@ -55,11 +56,12 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
         yield f"layers: llama.cpp executes at most {MAX_LAYERS}, got {spec.executed_layers}"
 
 
-def add_metadata(writer: Any, spec: ModelSpec, recipe: str) -> None:
+def add_metadata(writer: Any, spec: ModelSpec, recipe: Recipe) -> None:
     """Put everything but the vocabulary into a `gguf.GGUFWriter`."""
     writer.add_type("model")
     writer.add_name(spec.id)
-    writer.add_file_type(FILE_TYPE_NUMBERS[recipe])
+    if isinstance(recipe, str):  # llama.cpp has no number for types that somebody else chose
+        writer.add_file_type(FILE_TYPE_NUMBERS[recipe])
     writer.add_quantization_version(QUANTIZATION_VERSION)
     writer.add_vocab_size(spec.vocab)
     writer.add_block_count(spec.executed_layers)

@@ -28,7 +28,8 @@ from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path, 
 from edgegauge.convert import ConversionJob, Progress
 from edgegauge.document import atomic_write, write_json
 from edgegauge.errors import ConversionError, InputError, MissingDependency
-from edgegauge.recipe import effective_bits, resolve, stored_tensors, tensor_bytes
+from edgegauge.recipe import Recipe, effective_bits, resolve, stored_tensors, tensor_bytes
+from edgegauge.recipe_file import RecipeFile
 
 try:
     from edgegauge_converters.genai_config import genai_config, tokenizer_files
@@ -172,12 +173,13 @@ def _file(path: Path) -> ArtifactFile:
     return ArtifactFile(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def _finish(final: Path, job: ConversionJob, recipe: str, files: list[ArtifactFile]) -> Artifact:
+def _finish(final: Path, job: ConversionJob, recipe: Recipe, files: list[ArtifactFile]) -> Artifact:
     """Write the manifest, which makes the artifact complete."""
     manifest = Manifest(
         model=job.spec.id,
         spec=job.spec,
-        recipe=recipe,
+        recipe=str(recipe),
+        recipe_file=recipe if isinstance(recipe, RecipeFile) else None,
         file_format="onnx",
         files=files,
         tensor_bytes=tensor_bytes(job.spec, recipe, "onnx"),

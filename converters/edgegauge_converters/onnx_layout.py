@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgegauge.block_recipe import SCALE_BYTES, BlockType, block_type
 from edgegauge.gguf_header import tensor_name
 from edgegauge.model import Role, Tensor
-from edgegauge.recipe import StoredTensor
+from edgegauge.onnx_types import SCALE_BYTES, BlockType, block_type
+from edgegauge.recipe import TOGETHER, StoredTensor
 
 ALIGNMENT = 64
 """Every piece begins at a multiple of this, a cache line, so that a mapped file serves as it is."""
 
-TOGETHER: tuple[tuple[Role, ...], ...] = (
-    ("attn_q", "attn_k", "attn_v"),
+GROUPED: tuple[tuple[Role, ...], ...] = (
+    *TOGETHER,
     ("attn_q_bias", "attn_k_bias", "attn_v_bias"),
-    ("ffn_gate", "ffn_up"),
 )
 
 
@@ -121,7 +120,7 @@ def _grouped(stored: Sequence[StoredTensor]) -> Iterator[tuple[StoredTensor, ...
     types = {(str(role), layer): s.type for (role, layer), s in by_place.items()}
     for each in stored:
         tensor = each.tensor
-        there = (roles for roles in TOGETHER if (roles[0], tensor.layer) in by_place)
+        there = (roles for roles in GROUPED if (roles[0], tensor.layer) in by_place)
         family = next((roles for roles in there if tensor.role in roles), (tensor.role,))
         # A bias goes with its weights, and a recipe may store those in different types.
         weights = [role.removesuffix("_bias") for role in family]

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgegauge.block_recipe import block_type
 from edgegauge.errors import InputError
 from edgegauge.gguf_header import tensor_name
-from edgegauge.model import ModelSpec, Tensor
+from edgegauge.model import Tensor
+from edgegauge.onnx_types import block_type
 from edgegauge.recipe import StoredTensor
 from edgegauge_converters.block_quantize import (
     dequantize,
@@ -96,11 +96,11 @@ class SyntheticRows:
 class OnnxWeights:
     """Callable from a tensor of the spec to the float32 values that an ONNX file stores for it.
 
-    `Reference(spec, OnnxWeights(path, spec))` computes what this very file should compute. The
+    `Reference(spec, OnnxWeights(path, stored))` computes what this very file should compute. The
     weights' file stays memory-mapped.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, stored: list[StoredTensor]) -> None:
+    def __init__(self, path: Path, stored: list[StoredTensor]) -> None:
         self._path = path
         self._found = initializers(path)
         self._layout = plan(stored)

@@ -20,7 +20,9 @@ from edgegauge.document import Document, read_json
 from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import InputError
 from edgegauge.model import ModelSpec
-from edgegauge.verification import Agreement, Verification
+from edgegauge.recipe import Recipe
+from edgegauge.recipe_file import RecipeFile
+from edgegauge.verification import Agreement, EncoderVerification, Verification
 
 FileFormat = Literal["gguf", "onnx", "tflite"]
 SUFFIX = ".manifest.json"
@@ -54,20 +56,33 @@ class Manifest(Document):
     encoder: EncoderSpec | None = None
     """What it is if it is no language model but turns texts into vectors."""
     recipe: str
+    recipe_file: RecipeFile | None = None
+    """All of the recipe, where it is no shipped one."""
     file_format: FileFormat
     files: list[ArtifactFile] = Field(min_length=1)
     tensor_bytes: int = Field(gt=0)
     """Bytes of tensor data, without header, metadata and padding."""
     effective_bits: float = Field(gt=0)
     """8 x tensor_bytes / stored parameters."""
+    context: int | None = Field(default=None, gt=0)
+    """Tokens that the file has room for; None: whoever opens it says how many."""
+    cache_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of their keys and values in memory, where the file fixes them."""
     origin: Origin
     tools: dict[str, str]
     warnings: list[str] = []
     verification: Verification | None = None
     """What verifying it found; None: nobody did."""
+    encoder_verification: EncoderVerification | None = None
+    """Likewise of an encoder."""
     agreement: Agreement | None = None
     """What an engine's artifact computed there against PyTorch; None: it was not compared."""
     created: str
+
+    @property
+    def stored_as(self) -> Recipe:
+        """The recipe, as `edgegauge.recipe` takes it."""
+        return self.recipe_file or self.recipe
 
     @property
     def parameters(self) -> int:

@@ -21,7 +21,7 @@ from edgegauge.errors import InputError
 from edgegauge.find_model import FoundModel, resolve_model
 from edgegauge.model import ModelSpec
 from edgegauge.read_config import spec_from_folder
-from edgegauge.recipe import resolve
+from edgegauge.recipe import Recipe, resolve
 
 GROUP = "edgegauge.converters"
 
@@ -36,10 +36,12 @@ class ConversionJob:
     spec: ModelSpec
     folder: Path | None
     origin: Origin
-    recipe: str
+    recipe: Recipe
     output: Path
     """Folder the artifact is written into."""
     threads: int | None = None
+    context: int | None = None
+    """Tokens that the file has room for, in TFLite; None: the converter's choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,15 @@ class Preparation:
     spec: ModelSpec
     folder: Path | None
     origin: Origin
-    recipe: str
+    recipe: Recipe
 
-    def into(self, output: Path, threads: int | None = None) -> ConversionJob:
+    def into(
+        self, output: Path, threads: int | None = None, context: int | None = None
+    ) -> ConversionJob:
         """The job that writes into this folder."""
         return ConversionJob(
             spec=self.spec, folder=self.folder, origin=self.origin, recipe=self.recipe,
-            output=output, threads=threads,
+            output=output, threads=threads, context=context,
         )  # fmt: skip
 
 
@@ -76,7 +80,7 @@ def converter_for(file_format: str) -> Converter:
 
 
 def prepare(
-    reference: str, recipe: str, file_format: str, *, synthetic: bool = False
+    reference: str, recipe: Recipe, file_format: str, *, synthetic: bool = False
 ) -> Preparation:
     """Resolve a model and a recipe; fetches what a hub reference or catalog id needs.
 
