@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 from make_models import FAMILIES, make_folder, make_spec
-from test_agreement_tflite import CONTEXT, RECIPES, artifact_of, computed, convert
+from test_agreement_tflite import RECIPES, artifact_of, computed, convert
 
 from edgegauge.artifact import manifest_path, open_artifact, sha256_of
+from edgegauge.cli import main
 from edgegauge.convert import converter_for
 from edgegauge.errors import ConversionError, InputError
 from edgegauge.measure.runtimes.litert import LiteRtRuntime
@@ -26,8 +28,8 @@ from edgegauge_converters.tflite_weights import TfliteWeights
 
 KNOWN = {
     "ADD", "BATCH_MATMUL", "CAST", "CONCATENATION", "DYNAMIC_UPDATE_SLICE", "EMBEDDING_LOOKUP",
-    "FULLY_CONNECTED", "GATHER", "GELU", "LOGISTIC", "MEAN", "MINIMUM", "MUL", "RESHAPE", "RSQRT",
-    "SLICE", "SOFTMAX", "SUB", "TRANSPOSE",
+    "FULLY_CONNECTED", "GATHER", "GELU", "IF", "LESS", "LOGISTIC", "MEAN", "MINIMUM", "MUL",
+    "REDUCE_MAX", "RESHAPE", "RSQRT", "SLICE", "SOFTMAX", "SUB", "TRANSPOSE",
 }  # fmt: skip
 """Operators of tflite-runtime 2.14, the last one of its name, which refuses later ones."""
 
@@ -52,7 +54,7 @@ def _matrix_bytes(path: Path) -> int:
     """Bytes of all weight matrices and their scales."""
     model = model_of(path)
     graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-    graph = next(g for g in graphs if g.Name() == b"decode")
+    graph = next(g for g in graphs if g.Name().startswith(b"decode"))
     sizes = {}
     for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
         name = tensor.Name().decode()
@@ -86,7 +88,10 @@ def test_signatures_share_their_weights() -> None:
     path = artifact_of("llama", "int8")
     model = model_of(path)
     keys = [model.SignatureDefs(i).SignatureKey() for i in range(model.SignatureDefsLength())]
-    assert keys == [b"prefill_32", b"decode", b"within_128_prefill_32", b"within_128_decode"]
+    assert keys == [b"prefill_32", b"decode"]
+    graphs = [model.Subgraphs(i).Name() for i in range(model.SubgraphsLength())]
+    decodes = [name for name in graphs if name.startswith(b"decode")]
+    assert decodes == [b"decode_128", b"decode_320", b"decode_from_128"]
     assert path.stat().st_size < 1.5 * tensor_bytes(make_spec("llama"), "int8", "tflite") + 4e5
 
 
@@ -123,11 +128,71 @@ def test_manifest_says_what_was_made(tmp_path: Path) -> None:
         assert (path.stat().st_size, sha256_of(path)) == (file.bytes, file.sha256)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_context_is_the_length_of_the_cache(tmp_path: Path, family: str) -> None:
+    """And what it costs: the cache in memory, and in the file a row of each rotary table."""
+    spec = make_folder(tmp_path / "model", family)
+    files = {}
+    for context in (100, 200):
+        job = replace(convert_job(spec, tmp_path, context), context=context)
+        artifact = converter.TfliteConverter((32,)).convert(job, lambda done, what: None)
+        manifest = artifact.manifest
+        assert manifest is not None and manifest.context == context
+        with closing(LiteRtRuntime().open(artifact.path, threads=1, context=context)) as session:
+            assert session.context == context
+            assert session.facts()["buffers_bytes"] == {"KV/CPU": manifest.cache_bytes}
+            session.prefill([1] * context)
+        values = 2 * spec.kv_heads * spec.head_dim * context * spec.executed_layers
+        assert manifest.cache_bytes == 4 * values
+        files[context] = artifact.path.stat().st_size
+    tables = {"llama": 1, "gemma3": 2}[family]
+    rows = 2 * 4 * spec.head_dim * tables  # a cosine and a sine
+    window = 4 if family == "gemma3" else 0
+    assert files[200] - files[100] == pytest.approx(100 * (rows + window), abs=64)
+
+
+def test_context_where_nobody_says(tmp_path: Path) -> None:
+    for room, context in ((4096, 1280), (300, 300)):
+        spec = make_spec("llama", context=room)
+        job = replace(convert_job(spec, tmp_path, room), folder=None)
+        manifest = converter.TfliteConverter().convert(job, lambda done, what: None).manifest
+        assert manifest is not None and manifest.context == context
+
+
+def test_more_context_than_the_model_has(tmp_path: Path) -> None:
+    job = replace(convert_job(make_spec("llama"), tmp_path, 1), context=10**6)
+    with pytest.raises(InputError, match="1000000 were asked for"):
+        converter.TfliteConverter().convert(job, lambda done, what: None)
+
+
+@pytest.mark.parametrize(
+    "more", [["--format", "gguf"], ["--format", "tflite", "--engine", "genai"]]
+)
+def test_context_of_other_files_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["convert", str(tmp_path), "--context", "512", *more])
+    assert caught.value.code == 1
+    assert "--context is for language models" in capsys.readouterr().err
+
+
+def test_a_short_context_by_the_command_is_verified(tmp_path: Path) -> None:
+    make_folder(tmp_path / "model", "llama")
+    command = ["convert", str(tmp_path / "model"), "--format", "tflite", "--recipe", "int8"]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--context", "64", "-o", str(tmp_path)])
+    assert caught.value.code == 0
+    manifest = open_artifact(tmp_path / "model-int8-tflite").manifest
+    assert manifest is not None and manifest.context == 64
+    assert manifest.verification is not None and manifest.verification.positions == 64
+
+
 def test_the_same_file_whatever_the_threads(tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "model", "gemma3")
     hashes = set()
     for threads in (1, 3):
-        made = converter.TfliteConverter(CONTEXT, (32,), (128,))
+        made = converter.TfliteConverter((32,), 128)
         job = convert_job(spec, tmp_path, threads)
         hashes.add(sha256_of(made.convert(job, lambda done, what: None).path))
     assert len(hashes) == 1

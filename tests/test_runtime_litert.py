@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 
 from edgegauge.errors import InputError, MeasurementError
 from edgegauge.measure.runtimes import runtime_for
-from edgegauge.measure.runtimes.litert import LiteRtRuntime, LiteRtSession
+from edgegauge.measure.runtimes.litert import LiteRtRuntime
+from edgegauge.measure.runtimes.tflite_session import TfliteSession
 from edgegauge_converters.reference import Reference
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[LiteRtSession]:
+def session() -> Iterator[TfliteSession]:
     path = artifact_of("llama", "f32")
     with closing(LiteRtRuntime().open(path, threads=1, context=CONTEXT)) as opened:
         yield opened
@@ -31,7 +32,7 @@ def test_it_is_found_by_its_format() -> None:
     assert LiteRtRuntime().version()[0].isdigit()
 
 
-def test_generation_is_what_the_reference_generates(session: LiteRtSession) -> None:
+def test_generation_is_what_the_reference_generates(session: TfliteSession) -> None:
     reference = Reference(make_spec("llama"), plain_weights(make_spec("llama"), 7))
     prompts = [TOKENS[:5], TOKENS[40:90]]
     expected = []
@@ -46,7 +47,7 @@ def test_generation_is_what_the_reference_generates(session: LiteRtSession) -> N
     assert session.generate(prompts[:1], 6, stop) == [expected[0][:cut]]
 
 
-def test_rewinding_goes_on_as_if_nothing_had_followed(session: LiteRtSession) -> None:
+def test_rewinding_goes_on_as_if_nothing_had_followed(session: TfliteSession) -> None:
     session.reset()
     session.prefill(TOKENS[:60])
     session.step(7)
@@ -58,7 +59,7 @@ def test_rewinding_goes_on_as_if_nothing_had_followed(session: LiteRtSession) ->
     assert np.array_equal(session._row(), first[1])
 
 
-def test_the_whole_context_can_be_used_and_no_more(session: LiteRtSession) -> None:
+def test_the_whole_context_can_be_used_and_no_more(session: TfliteSession) -> None:
     text = (TOKENS * 2)[:CONTEXT]
     session.reset()
     session.prefill(text)
@@ -83,7 +84,7 @@ def test_more_context_than_the_file_has() -> None:
         assert session.context == CONTEXT
 
 
-def test_text_is_that_of_the_models_tokenizer(session: LiteRtSession) -> None:
+def test_text_is_that_of_the_models_tokenizer(session: TfliteSession) -> None:
     library = Tokenizer.from_file(str(artifact_of("llama", "f32").with_name("tokenizer.json")))
     text = "turn on the lamp"
     tokens = session.tokenize(text)
@@ -93,7 +94,7 @@ def test_text_is_that_of_the_models_tokenizer(session: LiteRtSession) -> None:
     assert all(token < session.vocab for token in session.end_tokens())
 
 
-def test_facts_and_vocabulary(session: LiteRtSession) -> None:
+def test_facts_and_vocabulary(session: TfliteSession) -> None:
     facts = session.facts()
     spec = make_spec("llama")
     assert session.vocab == spec.vocab
@@ -102,7 +103,7 @@ def test_facts_and_vocabulary(session: LiteRtSession) -> None:
     assert facts["buffers_bytes"]["KV/CPU"] == 2 * spec.kv_cache_bytes(CONTEXT)  # f32, not f16
 
 
-def test_a_token_outside_the_vocabulary(session: LiteRtSession) -> None:
+def test_a_token_outside_the_vocabulary(session: TfliteSession) -> None:
     session.reset()
     with pytest.raises(MeasurementError, match="0 to 511"):
         session.step(512)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,15 +27,17 @@ from edgegauge import __version__
 from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path, sha256_of
 from edgegauge.convert import ConversionJob, Progress
 from edgegauge.document import atomic_write, write_json
-from edgegauge.errors import MissingDependency
+from edgegauge.errors import InputError, MissingDependency
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.recipe import (
+    Recipe,
     StoredTensor,
     effective_bits,
     resolve,
     stored_tensors,
     tensor_bytes,
 )
+from edgegauge.recipe_file import RecipeFile
 
 try:
     import numpy as np
@@ -49,14 +52,8 @@ try:
     from edgegauge_converters.synthetic import SyntheticBlocks
     from edgegauge_converters.temporary_file import writing
     from edgegauge_converters.tflite_file import TfliteFile
-    from edgegauge_converters.tflite_graph import (
-        Lowering,
-        Matrix,
-        gained_roles,
-        query_gain,
-        stack_name,
-        steps,
-    )
+    from edgegauge_converters.tflite_graph import Lowering, Matrix, steps
+    from edgegauge_converters.tflite_layout import gained_roles, query_gain, stack_name
     from edgegauge_converters.tflite_quantize import bits_of, block_of, encode, row_scales
     from edgegauge_converters.tokenizer_file import read_tokenizer_file
     from edgegauge_converters.weights import Checkpoint, row_slices
@@ -65,13 +62,14 @@ except ImportError as error:
     raise MissingDependency("converting to TFLite", "tflite") from error
 
 CONTEXT = 1280
-"""Tokens of the cache, which the file fixes; that of LiteRT's own conversions."""
+"""Tokens of the cache where nobody says how many; that of LiteRT's own conversions."""
 
 PREFILL = (128,)
 """Lengths that prompts are read in."""
 
-SPANS = (256, 512)
-"""Positions that signatures for the beginning of the cache attend to."""
+SPAN = 256
+"""Positions that a step attends to at least. This doubles as the cache fills, up to a half of it:
+cutting out a span takes XNNPACK a copy, which beyond that costs more than hidden positions do."""
 
 SCALES_SHARE = 0.4
 """Of the time that a conversion takes."""
@@ -105,18 +103,13 @@ class SyntheticRows:
 class TfliteConverter:
     """Writes the folder of a TFLite artifact and its manifest."""
 
-    def __init__(
-        self,
-        context: int = CONTEXT,
-        prefill: tuple[int, ...] = PREFILL,
-        spans: tuple[int, ...] = SPANS,
-    ) -> None:
-        self._context, self._prefill, self._spans = context, prefill, spans
+    def __init__(self, prefill: tuple[int, ...] = PREFILL, span: int = SPAN) -> None:
+        self._prefill, self._span = prefill, span
 
     def convert(self, job: ConversionJob, progress: Progress) -> Artifact:
         """Write the artifact; InputError for bad input, ConversionError if it cannot be written."""
         recipe = resolve(job.recipe, "tflite")
-        spec = job.spec
+        spec, context = job.spec, _context(job)
         stem = f"{file_stem(spec.id)}-{recipe}"
         final = job.output / f"{stem}-tflite" / f"{stem}.tflite"
         with ExitStack() as stack:
@@ -129,28 +122,27 @@ class TfliteConverter:
             weights = Weights(spec, recipe, source, job.threads or available_threads(), progress)
             file = TfliteFile(f"{spec.id} {recipe}, made by edgegauge {__version__}")
             weights.place(file)
-            self._lower(file, spec, weights)
+            self._lower(file, spec, weights, context)
             stream = stack.enter_context(writing(final, file.reserved_bytes()))
             file.write(stream, weights.content())
         files = [ArtifactFile(name=final.name, bytes=stream.bytes, sha256=stream.sha256())]
-        return _finish(final, job, recipe, files + _write_texts(final, job.folder, tokens))
+        return _finish(final, job, recipe, context, files + _write_texts(final, job.folder, tokens))
 
-    def _lower(self, file: TfliteFile, spec: ModelSpec, weights: Weights) -> None:
-        context = min(self._context, spec.context)
-        lowering = Lowering(file, spec, weights.matrix, weights.vector, context)
-        spans = [span for span in self._spans if span < context]
-        for span in (None, *spans):
-            for tokens in self._prefill:
-                if tokens <= (span or context):
-                    lowering.prefill(tokens, span)
-            lowering.decode(span)
+    def _lower(self, file: TfliteFile, spec: ModelSpec, weights: Weights, context: int) -> None:
+        doubled = (self._span << n for n in count())
+        spans = takewhile(lambda span: 2 * span <= context, doubled)
+        lowering = Lowering(file, spec, weights.matrix, weights.vector, [*spans, context])
+        for tokens in self._prefill:
+            if tokens <= context:
+                lowering.prefill(tokens)
+        lowering.decode()
 
 
 class Weights:
     """The matrices of a model: what they are in the file, and their bytes in pieces."""
 
     def __init__(
-        self, spec: ModelSpec, recipe: str, source: RowSource, threads: int, progress: Progress
+        self, spec: ModelSpec, recipe: Recipe, source: RowSource, threads: int, progress: Progress
     ) -> None:
         self._spec, self._source = spec, source
         self._threads, self._progress = threads, progress
@@ -238,6 +230,21 @@ class Weights:
         return values
 
 
+def _context(job: ConversionJob) -> int:
+    """Tokens that the cache will hold; InputError for more than the model was made for."""
+    most = job.spec.context
+    if job.context is not None and job.context > most:
+        raise InputError(
+            f"{job.spec.id} was made for {most} tokens of context, {job.context} were asked for"
+        )
+    return job.context or min(CONTEXT, most)
+
+
+def _cache_bytes(spec: ModelSpec, context: int) -> int:
+    """Float32 keys and values; every layer holds the whole context, whatever its window."""
+    return 4 * 2 * spec.kv_heads * spec.head_dim * context * spec.executed_layers
+
+
 def _stacks(spec: ModelSpec) -> Iterator[tuple[Tensor, ...]]:
     """The matrices of the blueprint, those of one input together."""
     for step in steps(spec):
@@ -268,16 +275,21 @@ def _write_texts(final: Path, folder: Path | None, tokens: dict[str, Any]) -> li
     return [ArtifactFile(name=p.name, bytes=p.stat().st_size, sha256=sha256_of(p)) for p in written]
 
 
-def _finish(final: Path, job: ConversionJob, recipe: str, files: list[ArtifactFile]) -> Artifact:
+def _finish(
+    final: Path, job: ConversionJob, recipe: Recipe, context: int, files: list[ArtifactFile]
+) -> Artifact:
     """Write the manifest, which makes the artifact complete."""
     manifest = Manifest(
         model=job.spec.id,
         spec=job.spec,
-        recipe=recipe,
+        recipe=str(recipe),
+        recipe_file=recipe if isinstance(recipe, RecipeFile) else None,
         file_format="tflite",
         files=files,
         tensor_bytes=tensor_bytes(job.spec, recipe, "tflite"),
         effective_bits=effective_bits(job.spec, recipe, "tflite"),
+        context=context,
+        cache_bytes=_cache_bytes(job.spec, context),
         origin=job.origin,
         tools=tool_versions(TOOLS),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -36,6 +36,8 @@ SCHEMA_VERSION = 3
 ABSENT = -1
 """The index of an optional input that is left out."""
 
+TYPES: dict[int, str] = {n: name for name, n in vars(schema.TensorType).items() if name.isupper()}
+
 VERSIONS = {"FULLY_CONNECTED": 5}
 """Operator versions other than 1: 5 keeps the number of dimensions."""
 
@@ -137,17 +139,31 @@ class Graph:
         """The shape a tensor was made with."""
         return tuple(int(n) for n in self.made.tensors[tensor].shape)
 
+    def type(self, tensor: int) -> str:
+        """The type a tensor was made with."""
+        return TYPES[self.made.tensors[tensor].type]
+
+    def between(self, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+        """Name what the graph is given and what it gives, in order."""
+        self.made.inputs, self.made.outputs = list(inputs.values()), list(outputs.values())
+
     def op(self, kind: str, inputs: Sequence[int], output: int, options: Any = None) -> int:
         """Append an operator that writes `output`, which is returned."""
+        self.ops(kind, inputs, [output], options)
+        return output
+
+    def ops(
+        self, kind: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None
+    ) -> None:
+        """Append an operator that writes any number of tensors."""
         made = schema.OperatorT(
-            opcodeIndex=self._file.opcode(kind), inputs=list(inputs), outputs=[output]
+            opcodeIndex=self._file.opcode(kind), inputs=list(inputs), outputs=list(outputs)
         )
         if options is not None:
             name = type(options).__name__.removesuffix("T")
             made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
             made.builtinOptions = options
         self.made.operators.append(made)
-        return output
 
 
 class TfliteFile:
@@ -193,19 +209,22 @@ class TfliteFile:
         self._model.buffers.append(_Reserved(size))
         return len(self._model.buffers) - 1
 
+    def number(self, graph: Graph) -> int:
+        """The index of a subgraph."""
+        number: int = self._model.subgraphs.index(graph.made)
+        return number
+
     def signature(
         self, key: str, graph: Graph, inputs: dict[str, int], outputs: dict[str, int]
     ) -> None:
-        """Name a subgraph, its inputs and its outputs for those who call it."""
-        graph.made.inputs = list(inputs.values())
-        graph.made.outputs = list(outputs.values())
+        """Name a subgraph, its inputs and its outputs for those who call it; see `between`."""
 
         def maps(tensors: dict[str, int]) -> list[Any]:
             return [schema.TensorMapT(name=n, tensorIndex=i) for n, i in tensors.items()]
 
         made = schema.SignatureDefT(
             inputs=maps(inputs), outputs=maps(outputs), signatureKey=key,
-            subgraphIndex=self._model.subgraphs.index(graph.made),
+            subgraphIndex=self.number(graph),
         )  # fmt: skip
         self._model.signatureDefs.append(made)
 

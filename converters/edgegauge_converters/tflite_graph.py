@@ -1,9 +1,8 @@
-"""The blueprint as TFLite operators: one subgraph per signature, all on the same weights.
+"""The blueprint as TFLite operators: a few subgraphs per signature, all on the same weights.
 
-    lowering = Lowering(file, spec, matrices, vector, context=1280)
+    lowering = Lowering(file, spec, matrices, vector, spans=(256, 512, 1024, 1280))
     lowering.prefill(128)              # signature prefill_128
     lowering.decode()                  # signature decode
-    lowering.decode(span=256)          # signature within_256_decode
 
 Signatures, tensors and shapes are those of LiteRT's own language models, so that LiteRT-LM runs
 them: `tokens` (1, T), `input_pos` (T,), `mask` (1, 1, T, context) that is added to the scores,
@@ -12,11 +11,12 @@ context) in and out, and `logits` (1, T, vocab) out of `decode`. Seen in the fil
 0.10 and in LiteRT-LM 0.18.
 
 What makes it fast where XNNPACK runs it: projections of the same input are one FULLY_CONNECTED, the
-factor on q.k is in the weights, and there are signatures that attend to the first `span` positions
-of the cache only. XNNPACK cannot leave out what a mask hides: with SmolLM2-135M, 43 % of a step
-goes into 1280 positions, most of them hidden. `within_<span>_decode` and
-`within_<span>_prefill_<tokens>` are like those they are named after, with a mask of that length.
-LiteRT-LM does not know them and does not mind them.
+factor on q.k is in the weights, and no step attends to much more of the cache than is in use.
+XNNPACK cannot leave out what a mask hides, and puts all keys and values into an order of its own
+for each product: with SmolLM2-135M, 40 % of a step went into 1280 positions, most of them hidden.
+So there is a subgraph for each of a few spans from the beginning of the cache, and a signature is
+a chain of IF: the shortest span that holds all positions. TFLite hands tensors to a branch and back
+by their addresses, so that nothing is copied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgegauge.model import ModelSpec, Role, Tensor
+from edgegauge.model import ModelSpec, Tensor
 from edgegauge_converters.blueprint import (
     LOGITS,
     Add,
@@ -43,7 +43,9 @@ from edgegauge_converters.blueprint import (
     Rotary,
     blueprint,
 )
+from edgegauge_converters.tflite_choice import Subgraph, choice
 from edgegauge_converters.tflite_file import ABSENT, Graph, Quantization, TfliteFile
+from edgegauge_converters.tflite_layout import head_norms, stack_name
 from edgegauge_converters.tflite_operators import Operators
 
 FAR = 1e9
@@ -77,59 +79,51 @@ def steps(spec: ModelSpec) -> Iterator[list[Operation]]:
         yield list(run)
 
 
-def query_gain(spec: ModelSpec) -> float:
-    """The factor on q.k, which is in the weights of `gained_roles`."""
-    return spec.query_scale or spec.head_dim**-0.5
-
-
-def gained_roles(spec: ModelSpec) -> tuple[Role, ...]:
-    """The tensors that carry the factor on q.k: the last ones that a query is multiplied with."""
-    return ("attn_q_norm",) if spec.qk_norm else ("attn_q", "attn_q_bias")
-
-
-def stack_name(tensors: Sequence[Tensor]) -> str:
-    """What the tensor that holds these is called, as in `layers.3.ffn_gate+ffn_up`."""
-    layer = "" if tensors[0].layer is None else f"layers.{tensors[0].layer}."
-    return layer + "+".join(t.role for t in tensors)
-
-
-def head_norms(norm: Tensor) -> str:
-    """What the tensor is called that holds the norms of a layer's queries and keys."""
-    return f"layers.{norm.layer}.head_norms"
-
-
 class Lowering:
-    """Adds signatures to a file; `context` is the length of the cache in tokens."""
+    """Adds signatures to a file.
+
+    `spans` are what steps may attend to, rising; the last one is the length of the cache.
+    """
 
     def __init__(
-        self, file: TfliteFile, spec: ModelSpec, matrices: Matrices, vector: Vector, context: int
-    ) -> None:
-        self.file, self.spec, self.context = file, spec, context
+        self, file: TfliteFile, spec: ModelSpec, matrices: Matrices, vector: Vector,
+        spans: Sequence[int],
+    ) -> None:  # fmt: skip
+        self.file, self.spec, self.spans, self.context = file, spec, spans, spans[-1]
         self.matrices, self.vector = matrices, vector
         rotations = [o.frequencies for o in blueprint(spec) if isinstance(o, Rotary)]
         self.tables = list(dict.fromkeys(rotations))
 
-    def prefill(self, tokens: int, span: int | None = None) -> None:
+    def prefill(self, tokens: int) -> None:
         """Append `tokens` tokens to the cache; no logits, as LiteRT-LM asks `decode` for them."""
-        _Signature(self, f"prefill_{tokens}", tokens, span, logits=False).build()
+        self._signature(f"prefill_{tokens}", tokens, logits=False)
 
-    def decode(self, span: int | None = None) -> None:
+    def decode(self) -> None:
         """Append one token and give its logits."""
-        _Signature(self, "decode", 1, span, logits=True).build()
+        self._signature("decode", 1, logits=True)
+
+    def _signature(self, key: str, tokens: int, *, logits: bool) -> None:
+        spans = [span for span in self.spans if tokens <= span]
+        self.file.signature(key, *self._chain(key, tokens, spans, logits))
+
+    def _chain(self, key: str, tokens: int, spans: Sequence[int], logits: bool) -> Subgraph:
+        """A subgraph that attends to the first of these spans that holds all positions."""
+        near = _Step(self, f"{key}_{spans[0]}", tokens, spans[0], logits=logits).build()
+        if len(spans) == 1:
+            return near
+        return choice(self.file, key, spans[0], near, self._chain(key, tokens, spans[1:], logits))
 
 
-class _Signature:
+class _Step:
     """One subgraph while it is built."""
 
     def __init__(
-        self, lowering: Lowering, key: str, tokens: int, span: int | None, *, logits: bool
+        self, lowering: Lowering, key: str, tokens: int, span: int, *, logits: bool
     ) -> None:
-        self.l, self.tokens, self.logits = lowering, tokens, logits
-        self.key = f"within_{span}_{key}" if span else key
-        self.span = span or lowering.context
-        self.spec = lowering.spec
-        self.graph: Graph = lowering.file.graph(self.key)
-        self.o = Operators(self.graph, self.key)
+        self.l, self.tokens, self.span, self.logits = lowering, tokens, span, logits
+        self.key, self.spec = key, lowering.spec
+        self.graph: Graph = lowering.file.graph(key)
+        self.o = Operators(self.graph, key)
         self.inputs: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
         self.values: dict[str, int] = {}
@@ -141,8 +135,8 @@ class _Signature:
         self.masks: dict[int | None, int] = {}
         self.weights: dict[str, int] = {}
 
-    def build(self) -> None:
-        """Lower every step up to what the signature gives."""
+    def build(self) -> Subgraph:
+        """Lower every step of the blueprint up to what is asked for."""
         self._inputs()
         last = self.spec.executed_layers - 1
         for step in steps(self.spec):
@@ -151,14 +145,15 @@ class _Signature:
                 break  # nothing after the last keys and values is asked for
         if self.logits:
             self.outputs["logits"] = self.values[LOGITS]
-        self.l.file.signature(self.key, self.graph, self.inputs, self.outputs)
+        self.graph.between(self.inputs, self.outputs)
+        return self.graph, self.inputs, self.outputs
 
     def _inputs(self) -> None:
         context, t, spec = self.l.context, self.tokens, self.spec
         shapes: list[tuple[str, tuple[int, ...], str]] = [
             ("tokens", (1, t), "INT32"),
             ("input_pos", (t,), "INT32"),
-            ("mask", (1, 1, t, self.span), "FLOAT32"),
+            ("mask", (1, 1, t, context), "FLOAT32"),
         ]
         for slot in range(spec.executed_layers):
             keys = (1, spec.kv_heads, context, spec.head_dim)
@@ -196,7 +191,7 @@ class _Signature:
     def _mask(self, window: int | None) -> int:
         """What is added to the scores of a key head's queries: (1, 1, group x T or 1, span)."""
         if window not in self.masks:
-            mask = self.inputs["mask"]
+            mask = self.o.slice(self.inputs["mask"], (0, 0, 0, 0), (1, 1, self.tokens, self.span))
             if window is not None:
                 mask = self.o.add(mask, self._before(window))
             group = self.spec.heads // self.spec.kv_heads

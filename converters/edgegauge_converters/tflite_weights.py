@@ -1,16 +1,15 @@
 """The weights of a TFLite file as `Reference` takes them: exactly the numbers that are stored.
 
     weights = TfliteWeights(path, spec)
-    Reference(spec, weights).values(tokens, weights.rounded)
+    Reference(spec, weights).logits(tokens)
 
-The file is one that this package wrote: its tensors are found by their names in the graph `decode`.
-Stacked projections are taken apart, and the factor on q.k is taken out of them again. `rounded`
-does what XNNPACK does to the input of a product with integer weights, so that what is left between
-a runtime and the reference is a mistake or the order of additions.
+The file is one that this package wrote: its tensors are found by their names in the first graph of
+`decode`. Stacked projections are taken apart, and the factor on q.k is taken out of them again.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +21,15 @@ from numpy.typing import NDArray
 
 from edgegauge.errors import InputError
 from edgegauge.model import ModelSpec, Tensor
-from edgegauge_converters.blueprint import Linear, Operation, RmsNorm
-from edgegauge_converters.tflite_graph import (
+from edgegauge_converters.blueprint import Linear, RmsNorm
+from edgegauge_converters.tflite_graph import steps
+from edgegauge_converters.tflite_layout import (
     gained_roles,
     head_norms,
     query_gain,
     stack_name,
-    steps,
 )
-from edgegauge_converters.tflite_quantize import decode, rounded
+from edgegauge_converters.tflite_quantize import decode
 
 Floats = NDArray[np.float32]
 
@@ -51,12 +50,18 @@ class TfliteWeights:
             model = schema.Model.GetRootAs(self._data, 0)
             graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
             self._model = model
-            self._graph = next(g for g in graphs if g.Name() == b"decode")
+            named = ((re.fullmatch(rb"decode_(\d+)", g.Name()), n) for n, g in enumerate(graphs))
+            self._steps = sorted((int(found[1]), number) for found, number in named if found)
+            self._graph = graphs[self._steps[0][1]]
             count = self._graph.TensorsLength()
             self._tensors = {self._graph.Tensors(i).Name().decode(): i for i in range(count)}
         except (OSError, ValueError, IndexError, TypeError, struct.error, StopIteration) as error:
             raise InputError(f"cannot read {path} as a TFLite language model: {error}") from None
         self._places = {t: (name, first) for name, first, t in _places(spec)}
+
+    def step_graph(self, position: int) -> int:
+        """The number of the subgraph that a step at this position runs."""
+        return next(number for span, number in self._steps if position < span)
 
     def __call__(self, tensor: Tensor) -> Floats:
         """The values, (rows, cols) or (cols,); InputError if the file has no such tensor."""
@@ -70,14 +75,6 @@ class TfliteWeights:
             values = self._rows(name, first, first + tensor.rows)
         gained = tensor.role in gained_roles(self._spec)
         return values / np.float32(query_gain(self._spec)) if gained else values
-
-    def rounded(self, operation: Operation, inputs: list[Any]) -> list[Any]:
-        """What an operation reads, from its exact inputs."""
-        if not isinstance(operation, Linear):
-            return inputs
-        stored = self._graph.Tensors(self._tensors[self._places[operation.weight][0]])
-        exact = stored.Type() == schema.TensorType.FLOAT32
-        return inputs if exact else [rounded(x) for x in inputs]
 
     def _rows(self, name: str, first: int, last: int) -> Floats:
         stored = self._graph.Tensors(self._tensors[name])
