@@ -17,6 +17,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from make_models import FAMILIES, make_folder
+from stepwise import parts_of
 
 from edgegauge.artifact import Origin
 from edgegauge.convert import ConversionJob
@@ -36,6 +38,7 @@ from edgegauge_converters import gguf_rows
 from edgegauge_converters.gguf import GgufConverter
 from edgegauge_converters.plain_weights import GgufWeights, checkpoint_weights
 from edgegauge_converters.reference import Reference, Weights
+from edgegauge_converters.verify_gguf import GgufVerifier
 from edgegauge_converters.weights import Checkpoint
 
 TOKENS = np.random.RandomState(1).randint(0, 512, 256)
@@ -43,6 +46,11 @@ SEED = 7
 QUANTIZED = ("q8_0", "q4_0", "q4_k_m")
 QUANTIZED_BOUND = 0.1
 """Root mean square of the differences; the worst model has 0.056, the mildest fault 0.24."""
+HALF_BOUND = 0.01
+PART_BOUND = 0.35
+"""Of what rounding makes in one part: the worst part has 0.22, where attention sharpens values that
+fell between two integers."""
+FLOAT_BOUND = 1e-5
 WIDE: dict[str, Any] = {"hidden": 256, "intermediate": 512, "head_dim": 64, "layers": 2}
 """Widths that k-quants take; two layers keep rounding from being amplified too far."""
 
@@ -157,6 +165,37 @@ def test_quantized_agrees_with_its_own_weights(family: str, recipe: str) -> None
     # What quantisation itself costs is larger for 4 bits than for 8, and not nothing.
     lost = typical(_expected(family, True), own)
     assert (0.005 < lost < 0.08) if recipe == "q8_0" else (0.1 < lost < 0.8)
+
+
+@pytest.mark.parametrize("recipe", ("f32", "f16", *QUANTIZED))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_part_computes_what_its_own_arithmetic_gives(family: str, recipe: str) -> None:
+    """From llama.cpp's own values before each part, and with its roundings."""
+    _, spec = _model(family, True)
+    steps, same = parts_of(GgufVerifier(), _file(family, recipe, True), spec, recipe, TOKENS)
+    assert same > 0.99
+    for step in steps:
+        # GELU's result is a half float too, which the reference does not round.
+        bound = 3e-4 if recipe in ("f32", "f16") else PART_BOUND * step.rounding + FLOAT_BOUND
+        assert step.error < bound, step
+        assert step.error < step.from_exact or step.rounding < FLOAT_BOUND, step
+
+
+@pytest.mark.parametrize("recipe", ("f32", "f16", *QUANTIZED))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prefill_then_decode_is_one_long_prefill(family: str, recipe: str) -> None:
+    path, tokens = _file(family, recipe, True), TOKENS.tolist()
+    whole = _computed(family, recipe, True)[100:140]
+    rows = []
+    with closing(LlamaCppRuntime().open(path, threads=1, context=len(tokens))) as session:
+        session.prefill(tokens[:60])
+        session.prefill(tokens[60:100])
+        for token in tokens[100:140]:
+            session.step(token)
+            rows.append(session._logits_of(-1).copy())
+    # One token at a time, attention adds up in half floats.
+    bound = HALF_BOUND if recipe in ("f32", "f16") else QUANTIZED_BOUND
+    assert typical(whole, np.array(rows)) < bound
 
 
 def test_a_file_that_is_cut_short_has_no_weights(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """TFLite files compute the model: every family and recipe against the NumPy reference.
 
 Products with integer weights round their input, which moves the logits of models as small as these
-by a fifth of their spread; the reference does the same rounding (`TfliteWeights.rounded`). What is
+by a fifth of their spread; the reference does the same rounding (`rounding.py`). What is
 left are values that lie between two steps, where the order of additions decides.
 """
 
@@ -19,26 +19,34 @@ from typing import Any
 import numpy as np
 import pytest
 from make_models import FAMILIES, make_folder, make_spec, plain_weights
+from stepwise import parts_of
 
 from edgegauge.artifact import Artifact, Origin
 from edgegauge.convert import ConversionJob
-from edgegauge.measure.runtimes.litert import LiteRtRuntime, LiteRtSession
+from edgegauge.measure.runtimes.litert import LiteRtRuntime
+from edgegauge.measure.runtimes.tflite_session import TfliteSession
 from edgegauge.model import ModelSpec
+from edgegauge.recipe import stored_tensors
 from edgegauge_converters import tflite as converter
-from edgegauge_converters import tflite_graph
+from edgegauge_converters import tflite_graph, verify_tflite
 from edgegauge_converters.reference import Reference
+from edgegauge_converters.rounding import runtime_rounding
 from edgegauge_converters.tflite_quantize import encode, row_scales
 from edgegauge_converters.tflite_weights import TfliteWeights
 
 RECIPES = ("f32", "int8", "int4", "int4_row")
-CONTEXT, PREFILL, SPANS = 320, (32,), (128,)
+CONTEXT, PREFILL, SPAN = 320, (32,), 128
 TOKENS = np.random.RandomState(1).randint(0, 512, 256).tolist()
+PART_BOUND, FLOAT_BOUND = 0.35, 1e-5
+"""What one part may be off: a share of what rounding makes in it, and float sums."""
 
 
 def convert(spec: ModelSpec, folder: Path | None, output: Path, recipe: str) -> Artifact:
     origin = Origin(kind="folder", reference=str(folder), synthetic=folder is None)
-    job = ConversionJob(spec=spec, folder=folder, origin=origin, recipe=recipe, output=output)
-    made = converter.TfliteConverter(CONTEXT, PREFILL, SPANS)
+    job = ConversionJob(
+        spec=spec, folder=folder, origin=origin, recipe=recipe, output=output, context=CONTEXT
+    )
+    made = converter.TfliteConverter(PREFILL, SPAN)
     return made.convert(job, lambda done, what: None)
 
 
@@ -51,7 +59,7 @@ def artifact_of(family: str, recipe: str) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[LiteRtSession]:
+def opened(path: Path) -> Iterator[TfliteSession]:
     with closing(LiteRtRuntime().open(path, threads=1, context=CONTEXT)) as session:
         yield session
 
@@ -61,12 +69,13 @@ def computed(path: Path) -> Any:
         return np.array(list(session.logits(TOKENS)))
 
 
-def expected(path: Path, spec: ModelSpec) -> Any:
+def expected(path: Path, spec: ModelSpec, recipe: str) -> Any:
     """What the file should compute, with the numbers and the rounding that it has."""
-    weights = TfliteWeights(path, spec)
-    reference = Reference(spec, weights)
-    *_, (_, hidden) = reference.values(TOKENS, weights.rounded)
-    return np.array(list(reference.head(hidden, weights.rounded)))
+    types = {t.tensor: t.type for t in stored_tensors(spec, recipe, "tflite")}
+    rounding = runtime_rounding("tflite", types.__getitem__)
+    reference = Reference(spec, TfliteWeights(path, spec))
+    *_, (_, hidden) = reference.values(TOKENS, rounding)
+    return np.array(list(reference.head(hidden, rounding)))
 
 
 def agrees(computed: Any, expected: Any, recipe: str) -> bool:
@@ -82,7 +91,7 @@ def agrees(computed: Any, expected: Any, recipe: str) -> bool:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_file_computes_the_model_with_its_own_weights(family: str, recipe: str) -> None:
     path = artifact_of(family, recipe)
-    assert agrees(computed(path), expected(path, make_spec(family)), recipe)
+    assert agrees(computed(path), expected(path, make_spec(family), recipe), recipe)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,13 +112,32 @@ def test_stored_weights_are_near_the_checkpoint(family: str, recipe: str) -> Non
         assert difference < (1e-6 if exact else integers), tensor
 
 
-@pytest.mark.parametrize("recipe", ["f32", "int8", "int4"])
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_part_computes_what_its_own_arithmetic_gives(
+    family: str, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From LiteRT's own values before each part, and with its roundings."""
+    monkeypatch.setattr(verify_tflite, "TRACED", len(TOKENS))
+    path, spec = artifact_of(family, recipe), make_spec(family)
+    steps, same = parts_of(verify_tflite.TfliteVerifier(), path, spec, recipe, TOKENS)
+    assert same > 0.99
+    assert all(s.error < PART_BOUND * s.rounding + FLOAT_BOUND for s in steps), steps
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pieces_then_steps_equal_steps(family: str, recipe: str) -> None:
     path = artifact_of(family, recipe)
     steps = computed(path)
     with opened(path) as session:
-        for split in (32, 33, 97, 140, 200):  # a full piece, one padded, both sides of the span
+        for split in (
+            32,
+            33,
+            97,
+            140,
+            200,
+        ):  # a full piece, one padded, both sides of the first span
             session.reset()
             session.prefill(TOKENS[:split])
             for position in range(split, min(split + 5, len(TOKENS))):
@@ -132,12 +160,12 @@ def without_norm(self: Any, operation: Any) -> Any:
     return self.values[operation.inputs[0]]
 
 
-HEADS, NORM = tflite_graph._Signature._heads, tflite_graph._Signature._norm
-MASK, ANGLES = tflite_graph._Signature._mask, tflite_graph._angles
+HEADS, NORM = tflite_graph._Step._heads, tflite_graph._Step._norm
+MASK, ANGLES = tflite_graph._Step._mask, tflite_graph._angles
 BREAKS = {
-    "swapped": (tflite_graph._Signature, "_heads", swapped),
-    "no norm": (tflite_graph._Signature, "_norm", without_norm),
-    "no window": (tflite_graph._Signature, "_mask", lambda self, window: MASK(self, None)),
+    "swapped": (tflite_graph._Step, "_heads", swapped),
+    "no norm": (tflite_graph._Step, "_norm", without_norm),
+    "no window": (tflite_graph._Step, "_mask", lambda self, window: MASK(self, None)),
     "other base": (tflite_graph, "_angles", lambda count, f: ANGLES(count, f) ** 1.01),
     "weak window": (tflite_graph, "FAR", 1e-9),
 }
@@ -151,7 +179,7 @@ def test_broken_graphs_do_not_agree(
     spec = make_folder(tmp_path / "model", "gemma3", seed=7, dtype="f32")
     monkeypatch.setattr(*BREAKS[name])
     path = convert(spec, tmp_path / "model", tmp_path, recipe).path
-    assert not agrees(computed(path), expected(path, spec), recipe)
+    assert not agrees(computed(path), expected(path, spec, recipe), recipe)
 
 
 def test_a_doubled_scale_is_seen_in_the_weights(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import llama_cpp
 import numpy as np
 import pytest
@@ -18,10 +16,8 @@ from tokenizers import Tokenizer
 
 from edgegauge.artifact import open_artifact
 from edgegauge.convert_encoder import encoder_job
-from edgegauge.gguf_header import tensor_name
 from edgegauge.gguf_reader import read_header
 from edgegauge.measure.runtimes import amx
-from edgegauge.model import Tensor
 from edgegauge_converters.encoder_gguf import (
     GgufEncoderConverter,
     gguf_tokens,
@@ -29,6 +25,7 @@ from edgegauge_converters.encoder_gguf import (
 )
 from edgegauge_converters.encoder_recipe import stored_tensors, tensor_bytes
 from edgegauge_converters.encoder_reference import EncoderReference
+from edgegauge_converters.encoder_verify_gguf import GgufEncoderWeights
 from edgegauge_converters.wordpiece import WordPiece
 
 RECIPES = ("f32", "f16", "q8_0", "q4_0", "q4_k_m")
@@ -42,20 +39,6 @@ TABLE_BOUND = 0.003
 def convert(folder: Path, recipe: str, output: Path, *, synthetic: bool = False) -> Path:
     job = encoder_job(str(folder), recipe, output, synthetic=synthetic)
     return GgufEncoderConverter().convert(job, lambda done, what: None).path
-
-
-def weights_of(path: Path) -> Callable[[Tensor], np.ndarray]:
-    """The float32 values that the file stores."""
-    header, data = read_header(path), np.memmap(path, np.uint8, "r")
-
-    def weight(tensor: Tensor) -> np.ndarray:
-        stored = header.tensors[tensor_name(tensor)]
-        start = header.data_offset + stored.offset
-        raw = data[start : start + stored.bytes].reshape(tensor.rows, -1)
-        values = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[stored.type])
-        return values[0] if tensor.is_vector else values.reshape(tensor.rows, tensor.cols)
-
-    return weight
 
 
 def opened(path: Path) -> Any:
@@ -77,7 +60,7 @@ def test_computes_what_the_reference_does(kind: str, recipe: str, tmp_path: Path
     assert model.tokenize(TEXT.encode(), add_bos=True) == tokens
     embedding = np.array(model.embed(TEXT, normalize=False))
     theirs = spec.model_copy(update={"activation": "gelu_tanh", "normalise": False})
-    wanted = EncoderReference(theirs, weights_of(path)).encode(tokens).embedding
+    wanted = EncoderReference(theirs, GgufEncoderWeights(path)).encode(tokens).embedding
     assert cosine(embedding, wanted) > (0.9999 if recipe in ("f32", "f16") else 0.9995)
     if recipe == "f32":
         assert np.abs(embedding - wanted).max() < TABLE_BOUND

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from make_models import make_folder
 
+from edgegauge.artifact import open_artifact
 from edgegauge.cli import root
 from edgegauge.device import profiles_folder
 from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError, MissingDependency
@@ -141,6 +142,36 @@ def test_a_broken_model_is_a_row_with_its_reason(base: Path) -> None:
     assert all(not row.passes and "model.safetensors" in row.reason for row in broken)
     assert summary.recommended is not None and summary.recommended.model == "small"
     assert not list((base / "run" / "artifacts").glob("large*/*.gguf"))
+
+
+def test_an_artifact_that_computes_something_else_is_a_row_with_the_place(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgegauge_converters.gguf_rows.interleave", lambda rows, head_dim: rows)
+    summary, _ = execute_plan(base)
+    broken = [row for row in summary.measured if row.model == "small"]  # large is no llama
+    assert len(broken) == 2 and not any(row.passes for row in broken)
+    assert all("attn_q of block 0" in row.reason for row in broken)
+    assert not list((base / "run" / "artifacts").glob("small*"))
+    (sound,) = {row.model for row in summary.measured if row.passes}
+    assert sound == "large"
+
+
+def test_an_artifact_is_finished_when_it_is_verified(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgegauge.pipeline.verified", killed)
+        with pytest.raises(KeyboardInterrupt):
+            execute_plan(base)
+    summary, talk = execute_plan(base)
+    assert not any(reused for _, reused in talk) and all(row.passes for row in summary.measured)
+    for folder in (base / "run" / "artifacts").iterdir():
+        manifest = open_artifact(folder).manifest
+        assert manifest is not None and manifest.verification is not None
 
 
 def test_a_killed_run_goes_on_where_it_stopped(base: Path) -> None:

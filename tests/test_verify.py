@@ -67,6 +67,11 @@ def test_good_artifacts_pass(family: str, file_format: str, tmp_path: Path) -> N
         assert found.own_weights.rms_error.value < found.allowed_error.value
         assert found.own_weights.same_choice.value > 0.85
         assert found.original is not None and found.weights is not None
+        assert found.parts is not None and found.parts.logits is not None
+        assert found.parts.parts == 2 * spec.executed_layers + 2
+        assert found.parts.logits.same_choice.value == 1
+        assert found.own_arithmetic is not None
+        assert found.own_arithmetic.rms_error.value < found.allowed_error.value
         assert found.weights.tensors == len(list(spec.tensors()))
         if recipe in ("f32", "f16"):
             assert found.original.rms_error.value < 0.005
@@ -238,7 +243,7 @@ def test_llama_cpp_is_looked_into_by_parts_of_the_file(
     bent = _bent(block, lambda o: replace(o, activation="gelu_tanh"), Gate)
     monkeypatch.setattr("edgegauge_converters.reference.blueprint", bent)
     with pytest.raises(
-        ConversionError, match=rf"first to depart is the feed-forward part of block {block}$"
+        ConversionError, match=rf"first to depart is the feed-forward part of block {block} "
     ):
         check(artifact, spec, tmp_path / "m")
 
@@ -313,8 +318,10 @@ def test_a_place_that_cannot_be_looked_for_does_not_save_a_broken_file(
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("edgegauge_converters.verify_gguf.write_part", full)
-    with pytest.raises(ConversionError, match="looking for it failed: no space left"):
+    monkeypatch.setattr("edgegauge_converters.verify_gguf.GgufVerifier.trace", full)
+    found = check(artifact, spec, tmp_path / "m")
+    assert found.parts is None and "no space left" in found.not_checked[0]
+    with pytest.raises(ConversionError, match="unknown, since its parts could not be looked into"):
         check(artifact, spec.model_copy(update={"rope_theta": 500.0}), tmp_path / "m")
 
 

@@ -4,7 +4,8 @@
 
 `encoder_reference.py` interprets the list with NumPy; a graph format lowers each operation to its
 own, fused where it has something for several. Values have names and the shape (tokens, hidden),
-with heads side by side, until pooling makes one row of them. Projections are meant as
+with heads side by side, until pooling makes one row of them. The stream of values is x0, x0.5, x1
+and so on, by halves of blocks; its last has the name of the output. Projections are meant as
 (output, input).
 
 Order of operations: `modeling_bert.py` and `modeling_distilbert.py` of the transformers library,
@@ -101,9 +102,9 @@ def encoder_blueprint(spec: EncoderSpec) -> Iterator[Operation]:
     yield Lookup("positions", stored["position_embd", None], "position")
     yield Add("sum", ("words", "positions"))
     weight, bias = stored["token_embd_norm", None], stored["token_embd_norm_bias", None]
-    yield LayerNorm("x", ("sum",), weight, bias, spec.norm_eps)
+    yield LayerNorm("x0", ("sum",), weight, bias, spec.norm_eps)
     for layer in range(spec.layers):
-        last = HIDDEN if layer == spec.layers - 1 else "x"
+        last = HIDDEN if layer == spec.layers - 1 else f"x{layer + 1}"
         yield from _block(_Block(spec, stored, layer), last)
     pooled = "pooled" if spec.normalise else EMBEDDING
     yield Pool(pooled, (HIDDEN,), spec.pooling)
@@ -121,21 +122,22 @@ class _Block:
         found = self.stored
         return Linear(output, (value,), found[weight, self.layer], found[bias, self.layer])
 
-    def added(self, output: str, value: str, norm: Role, bias: Role) -> Iterator[Operation]:
-        """What the block made, added to what it read, and normalised."""
+    def norm(self, output: str, norm: Role, bias: Role) -> LayerNorm:
         weight, shift = self.stored[norm, self.layer], self.stored[bias, self.layer]
-        yield Add("sum", ("x", value))
-        yield LayerNorm(output, ("sum",), weight, shift, self.spec.norm_eps)
+        return LayerNorm(output, ("sum",), weight, shift, self.spec.norm_eps)
 
 
 def _block(block: _Block, last: str) -> Iterator[Operation]:
-    yield block.linear("q", "x", "attn_q", "attn_q_bias")
-    yield block.linear("k", "x", "attn_k", "attn_k_bias")
-    yield block.linear("v", "x", "attn_v", "attn_v_bias")
+    first, middle = f"x{block.layer}", f"x{block.layer}.5"
+    yield block.linear("q", first, "attn_q", "attn_q_bias")
+    yield block.linear("k", first, "attn_k", "attn_k_bias")
+    yield block.linear("v", first, "attn_v", "attn_v_bias")
     yield Attend("h", ("q", "k", "v"), block.spec.heads)
     yield block.linear("h", "h", "attn_output", "attn_output_bias")
-    yield from block.added("x", "h", "attn_output_norm", "attn_output_norm_bias")
-    yield block.linear("h", "x", "ffn_up", "ffn_up_bias")
+    yield Add("sum", (first, "h"))
+    yield block.norm(middle, "attn_output_norm", "attn_output_norm_bias")
+    yield block.linear("h", middle, "ffn_up", "ffn_up_bias")
     yield Gelu("h", ("h",), block.spec.activation == "gelu_tanh")
     yield block.linear("h", "h", "ffn_down", "ffn_down_bias")
-    yield from block.added(last, "h", "layer_output_norm", "layer_output_norm_bias")
+    yield Add("sum", (middle, "h"))
+    yield block.norm(last, "layer_output_norm", "layer_output_norm_bias")

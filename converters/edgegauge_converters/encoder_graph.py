@@ -119,9 +119,8 @@ class _Lowering:
         inputs = [first, second, self._made.floats(norm.weight), self._made.floats(norm.bias)]
         if bias is not None:
             inputs.append(self._made.floats(bias))
-        outputs = (HIDDEN,) if norm.output == HIDDEN else ()
         self._values[norm.output] = self._made.node(
-            "SkipLayerNormalization", inputs, *outputs, domain=MICROSOFT, epsilon=norm.eps
+            "SkipLayerNormalization", inputs, norm.output, domain=MICROSOFT, epsilon=norm.eps
         )
         return 2
 

@@ -9,11 +9,10 @@ the embedding, and so gives the embedding the type of a head.
 
 from __future__ import annotations
 
-from edgegauge.block_recipe import block_recipes, fitting, stored_bytes
 from edgegauge.encoder import EncoderSpec
 from edgegauge.model import Tensor
-from edgegauge.recipe import BASE_TYPES, BLOCKS, FALLBACKS, StoredTensor, resolve
-from edgegauge.tflite_recipe import tflite_bytes, tflite_type
+from edgegauge.recipe import BASE_TYPES, StoredTensor, resolve, stored_as
+from edgegauge.recipe_file import shipped
 
 PLAIN_ROLES = ("position_embd", "token_types")
 
@@ -21,8 +20,10 @@ PLAIN_ROLES = ("position_embd", "token_types")
 def stored_tensors(spec: EncoderSpec, recipe: str, file_format: str) -> list[StoredTensor]:
     """Every tensor of the file of this candidate, in storage order; InputError for the recipe."""
     named = resolve(recipe, file_format)
-    make = {"gguf": _gguf, "tflite": _tflite}.get(file_format, _blocks)
-    return [make(spec, named, tensor, file_format) for tensor in spec.tensors()]
+    return [
+        stored_as(tensor, _wanted(spec, named, tensor, file_format), file_format)
+        for tensor in spec.tensors()
+    ]
 
 
 def tensor_bytes(stored: list[StoredTensor]) -> int:
@@ -30,33 +31,17 @@ def tensor_bytes(stored: list[StoredTensor]) -> int:
     return sum(each.bytes for each in stored)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_vector or tensor.role in PLAIN_ROLES
+def _wanted(spec: EncoderSpec, recipe: str, tensor: Tensor, file_format: str) -> str:
+    """The type of a tensor before its width is considered."""
+    if tensor.is_vector or tensor.role in PLAIN_ROLES:
+        return "F32"
+    if file_format == "gguf":
+        return _quantized(spec, recipe, tensor)
+    return shipped(file_format)[recipe].type_of(tensor)
 
 
-def _blocks(_: EncoderSpec, recipe: str, tensor: Tensor, file_format: str) -> StoredTensor:
-    types = block_recipes(file_format)[recipe]
-    wanted = "F32" if _is_plain(tensor) else types.type_of(tensor)
-    used = fitting(wanted, tensor.cols)
-    return StoredTensor(tensor, used, stored_bytes(used, tensor.rows, tensor.cols), wanted)
-
-
-def _tflite(_: EncoderSpec, recipe: str, tensor: Tensor, __: str) -> StoredTensor:
-    used, wanted = ("F32", "F32") if _is_plain(tensor) else tflite_type(tensor, recipe)
-    return StoredTensor(tensor, used, tflite_bytes(used, tensor), wanted)
-
-
-def _gguf(spec: EncoderSpec, recipe: str, tensor: Tensor, _: str) -> StoredTensor:
-    wanted = "F32" if _is_plain(tensor) else _wanted(spec, recipe, tensor)
-    used = wanted
-    while tensor.cols % BLOCKS[used][0]:
-        used = FALLBACKS.get(used, "F16")
-    elements, size = BLOCKS[used]
-    return StoredTensor(tensor, used, tensor.rows * (tensor.cols // elements) * size, wanted)
-
-
-def _wanted(spec: EncoderSpec, recipe: str, tensor: Tensor) -> str:
-    """The type of a matrix before its width is considered, as llama-quantize chooses it."""
+def _quantized(spec: EncoderSpec, recipe: str, tensor: Tensor) -> str:
+    """The type of a matrix as llama-quantize chooses it."""
     base = BASE_TYPES[recipe]
     if base in ("F32", "F16", "Q8_0"):
         return base

@@ -11,12 +11,10 @@ plain formula over speed. `tests/data/golden_embeddings` pins it to the transfor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import InputError
@@ -35,11 +33,19 @@ from edgegauge_converters.encoder_blueprint import (
     Pool,
     encoder_blueprint,
 )
-from edgegauge_converters.reference import Weights
+from edgegauge_converters.reference import Array, Weights
 
-Array = NDArray[Any]
+Rounding = Callable[[Operation, list[Array]], list[Array]]
+"""Gives what an operation reads, from its exact inputs."""
+
+NOTHING: Mapping[str, Array] = {}
 
 _erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def exactly(_: Operation, inputs: list[Array]) -> list[Array]:
+    """The rounding that changes nothing."""
+    return inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,17 @@ class EncoderReference:
 
     def encode(self, tokens: Sequence[int], types: Sequence[int] | None = None) -> Encoded:
         """The vectors of one text; `types` are zeros unless given. InputError."""
+        made = {operation.output: value for operation, value in self.values(tokens, types)}
+        return Encoded(made[HIDDEN], made[EMBEDDING])
+
+    def values(
+        self,
+        tokens: Sequence[int],
+        types: Sequence[int] | None = None,
+        rounded: Rounding = exactly,
+        instead: Mapping[str, Array] = NOTHING,
+    ) -> Iterator[tuple[Operation, Array]]:
+        """Every operation on one text with its value, in order, as `Reference.values`."""
         spec = self.spec
         ids = {
             "input_ids": self._ids("token ids", tokens, spec.vocab),
@@ -72,9 +89,11 @@ class EncoderReference:
             raise InputError(f"expected up to {spec.positions} tokens, each with its type")
         values: dict[str, Array] = {}
         for operation in encoder_blueprint(spec):
-            read = [values[name] for name in operation.inputs]
+            read = rounded(operation, [values[name] for name in operation.inputs])
             values[operation.output] = self._apply(operation, read, ids)
-        return Encoded(values[HIDDEN], values[EMBEDDING])
+            yield operation, values[operation.output]
+            if operation.output in instead:
+                values[operation.output] = instead[operation.output]
 
     def _ids(self, what: str, given: Sequence[int], limit: int) -> Array:
         ids = np.asarray(given, dtype=np.int64)

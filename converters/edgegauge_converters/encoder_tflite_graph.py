@@ -76,12 +76,15 @@ class _Lowering:
         """Lower everything."""
         self._declare()
         for operation in encoder_blueprint(self._spec):
-            self._values[operation.output] = self._lower(operation)
+            made = self._values[operation.output] = self._lower(operation)
+            if isinstance(operation, LayerNorm):  # the stream, under names to find it by
+                self._graph.made.tensors[made].name = operation.output
         hidden = self._reshape(self._values[HIDDEN], (1, FREE, self._spec.hidden))
         outputs = {HIDDEN: hidden, EMBEDDING: self._values[EMBEDDING]}
         for name, tensor in outputs.items():
             self._graph.made.tensors[tensor].name = name
         self._free(hidden)
+        self._graph.between(self._inputs, outputs)
         self._file.signature(SIGNATURE, self._graph, self._inputs, outputs)
 
     def _declare(self) -> None:

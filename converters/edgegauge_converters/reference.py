@@ -10,7 +10,7 @@ the numbers of the transformers library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,13 @@ Rounding = Callable[[Operation, list[Array]], list[Array]]
 HEAD_ROWS = 32
 """Rows of logits computed at once: a row of a large vocabulary takes 1 MB."""
 
+NOTHING: Mapping[str, Array] = {}
+
+
+def exactly(_: Operation, inputs: list[Array]) -> list[Array]:
+    """The rounding that changes nothing."""
+    return inputs
+
 
 @dataclass(slots=True)
 class Cache:
@@ -72,33 +79,42 @@ class Reference:
         if ids.ndim != 1 or not ids.size or ids.min() < 0 or ids.max() >= self.spec.vocab:
             raise InputError(f"expected token ids from 0 to {self.spec.vocab - 1}")
         run = _Run(ids, cache if cache is not None else Cache(), self._weight)
-        for operation, value in self._values(run, self.operations, _exactly):
+        for operation, value in self._values(run, self.operations, exactly, {}):
             if operation.output == LOGITS:
                 logits = value
         run.cache.tokens += len(ids)
         return logits
 
     def values(
-        self, tokens: Sequence[int], rounded: Rounding | None = None
+        self,
+        tokens: Sequence[int],
+        rounded: Rounding = exactly,
+        instead: Mapping[str, Array] = NOTHING,
     ) -> Iterator[tuple[Operation, Array]]:
         """Every operation from an empty context with its value, in order, but the logits.
 
         `rounded` changes what operations read, as a runtime does that computes in fewer bits.
+        A value whose name is in `instead` is given here and then replaced, so that what follows is
+        computed from the value there, such as a runtime's own.
         """
         run = _Run(np.asarray(tokens, dtype=np.int64), Cache(), self._weight)
-        return self._values(run, self.operations[:-1], rounded or _exactly)
+        return self._values(run, self.operations[:-1], rounded, instead)
 
-    def head(self, hidden: Array, rounded: Rounding | None = None) -> Iterator[Array]:
+    def head(self, hidden: Array, rounded: Rounding = exactly) -> Iterator[Array]:
         """The logits (vocab,) of each row of the last value of `values`, a few rows at a time."""
         operation = self.operations[-1]
         assert isinstance(operation, Linear)
         weight = self._weight(operation.weight)
-        (read,) = (rounded or _exactly)(operation, [hidden])
+        (read,) = rounded(operation, [hidden])
         for start in range(0, len(read), HEAD_ROWS):
             yield from read[start : start + HEAD_ROWS] @ weight.T
 
     def _values(
-        self, run: _Run, operations: Sequence[Operation], rounded: Rounding
+        self,
+        run: _Run,
+        operations: Sequence[Operation],
+        rounded: Rounding,
+        instead: Mapping[str, Array],
     ) -> Iterator[tuple[Operation, Array]]:
         values: dict[str, Array] = {}
         for operation in operations:
@@ -107,6 +123,8 @@ class Reference:
             if isinstance(operation, Add):  # the stream moved on: its old value is dead
                 del values[operation.inputs[0]]
             yield operation, values[operation.output]
+            if operation.output in instead:
+                values[operation.output] = instead[operation.output]
 
     def _weight(self, tensor: Tensor) -> Array:
         weight: Array = np.asarray(self._weights(tensor), dtype=self._dtype)
@@ -117,10 +135,6 @@ class Reference:
                 f"got {weight.shape}"
             )
         return weight
-
-
-def _exactly(_: Operation, inputs: list[Array]) -> list[Array]:
-    return inputs
 
 
 @dataclass(slots=True)

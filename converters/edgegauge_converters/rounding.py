@@ -1,64 +1,96 @@
-"""How runtimes round what their operations read, laid over the exact reference.
+"""What runtimes round, laid over the exact reference: the arithmetic that they really do.
 
-    Reference(spec, weights).values(tokens, rounded("int8/32"))
+    Reference(spec, weights).values(tokens, runtime_rounding("gguf", types.__getitem__))
 
-A runtime is not wrong because it computes in fewer bits than the reference, and how much that moves
-the logits depends on the model: some amplify a rounding tenfold. So the reference is run a second
-time with the roundings that the runtime makes, and the size of the difference says what to allow.
+A runtime is not wrong because it computes in fewer bits than the reference. A product with
+quantised weights first turns what it reads into 8-bit integers, and how far that moves the logits
+depends on the model: some amplify a rounding tenfold. So the reference is run with the same
+roundings too. From equal inputs it then gives a runtime's values, but for the order of additions.
 
-    exact            float32 everywhere
-    half             products, attention and gates read half precision, as llama.cpp's cache and
-                     f16 products do
-    half+int8/32     likewise, and products read 8-bit integers in blocks of 32 with a scale each
-                     (llama.cpp's q8_0 and its like); half+int8/256 for k-quants
-    int8/32          products read such integers, all else is exact (ONNX Runtime's MatMulNBits)
-    int8/row         products read 8-bit integers with one scale for a row (XNNPACK)
-
-On random models of every family, llama.cpp departs from the exact reference by 0.43 to 1.06 times
-what this predicts, for each of the five recipes.
+    gguf     k-quants: integers with a float scale for 256 (`quantize_row_q8_K` of ggml); other
+             quantised types: with a half-precision scale for 32 (`quantize_row_q8_0`); f16: half
+             floats. Keys and values are cached, and GELU is looked up, in half floats.
+    onnx     integers with a float scale for each of the weights' blocks (`QuantizeARow_CompInt8` of
+             MLAS, which MatMulNBits of accuracy level 4 calls)
+    tflite   integers with a scale and a zero point for each row (XNNPACK)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from edgegauge_converters.blueprint import Attention, Gate, Linear, Operation
-from edgegauge_converters.reference import Array, Rounding
+from edgegauge.model import Tensor
+from edgegauge_converters import tflite_quantize
+from edgegauge_converters.blueprint import Attention, Gate, Linear
+from edgegauge_converters.encoder_blueprint import Attend, Gelu
+from edgegauge_converters.reference import Array
 
 LARGEST_HALF = 65504.0
+SMALL_BLOCK, LARGE_BLOCK = 32, 256
+"""Elements with one scale: `block_q8_0` and `block_q8_K` of ggml."""
 
 
-def rounded(kind: str) -> Rounding:
-    """The rounding of this name; ValueError for another."""
-    if kind == "exact":
-        return lambda operation, inputs: inputs
-    if kind == "half":
-        return _half
-    name, _, size = kind.partition("/")
-    if name not in ("int8", "half+int8"):
-        raise ValueError(f"unknown rounding {kind!r}")
-    block = 0 if size == "row" else int(size)
+AnyRounding = Callable[[Any, list[Array]], list[Array]]
+"""A `Rounding` of decoders and of encoders."""
 
-    def integers(operation: Operation, inputs: list[Array]) -> list[Array]:
+
+def runtime_rounding(file_format: str, type_of: Callable[[Tensor], str]) -> AnyRounding:
+    """How the runtime of this format rounds, where `type_of` gives the stored type of weights."""
+    read = {"gguf": _of_ggml, "onnx": _of_matmulnbits, "tflite": _of_xnnpack}[file_format]
+
+    def rounded(operation: Any, inputs: list[Array]) -> list[Array]:
         if isinstance(operation, Linear):
-            return [_int8(x, block) for x in inputs]
-        return _half(operation, inputs) if name != "int8" else inputs
+            return [read(x, type_of(operation.weight)) for x in inputs]
+        return _around_products(operation, inputs) if file_format == "gguf" else inputs
 
-    return integers
-
-
-def _half(operation: Operation, inputs: list[Array]) -> list[Array]:
-    if not isinstance(operation, Linear | Attention | Gate):
-        return inputs
-    limited = (np.clip(x, -LARGEST_HALF, LARGEST_HALF) for x in inputs)
-    return [x.astype(np.float16).astype(x.dtype) for x in limited]
+    return rounded
 
 
-def _int8(x: Array, block: int) -> Array:
-    """Each row to 127 steps either side, with a scale for each block, or for the row (0)."""
-    size = block or x.shape[1]
-    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % size))).reshape(len(x), -1, size)
-    scale = np.abs(padded).max(axis=2, keepdims=True) / 127
-    steps = np.rint(np.divide(padded, scale, out=np.zeros_like(padded), where=scale > 0))
-    whole: Array = (steps * scale).reshape(len(x), -1)[:, : x.shape[1]]
+def _around_products(operation: Any, inputs: list[Array]) -> list[Array]:
+    """What ggml rounds outside of products."""
+    if isinstance(operation, Attention | Attend):
+        return [inputs[0], _half(inputs[1]), _half(inputs[2])]
+    if isinstance(operation, Gelu) or (
+        isinstance(operation, Gate) and operation.activation == "gelu_tanh"
+    ):
+        return [_half(inputs[0]), *inputs[1:]]
+    return inputs
+
+
+def _of_matmulnbits(x: Array, stored_type: str) -> Array:
+    block = stored_type.partition("/")[2]  # INT4/32
+    return _int8(x, int(block)) if block else x
+
+
+def _of_xnnpack(x: Array, stored_type: str) -> Array:
+    rounded: Array = x if stored_type == "F32" else tflite_quantize.rounded(x)
+    return rounded
+
+
+def _of_ggml(x: Array, stored_type: str) -> Array:
+    if stored_type == "F32":
+        return x
+    if stored_type in ("F16", "BF16"):
+        return _half(x)
+    if stored_type.endswith("_K"):
+        return _int8(x, LARGE_BLOCK)
+    return _int8(x, SMALL_BLOCK, half_scales=True)
+
+
+def _half(x: Array) -> Array:
+    made: Array = np.clip(x, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(x.dtype)
+    return made
+
+
+def _int8(x: Array, block: int, *, half_scales: bool = False) -> Array:
+    """Each block of a row to 127 steps either side of zero; the last block may be shorter."""
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % block))).reshape(len(x), -1, block)
+    largest = np.abs(padded).max(axis=2, keepdims=True)
+    factor = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 0)
+    scale = largest / 127
+    steps = np.rint(padded * factor) * (_half(scale) if half_scales else scale)
+    whole: Array = steps.reshape(len(x), -1)[:, : x.shape[1]]
     return whole

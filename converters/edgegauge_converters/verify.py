@@ -5,10 +5,11 @@
 1. Every stored tensor against the checkpoint's. A tensor in the place of another, one transposed or
    off by a factor departs by more than its type can.
 2. The artifact in its runtime against the reference at the stored weights: the graph. What rounding
-   may explain is found by the reference itself (`rounding.py`). Beyond that, `departure` finds the
-   first place that departs.
-3. A greedy continuation, made as a user's is, against the logits of the same tokens.
-4. The artifact against the reference at the checkpoint's weights: what quantisation costs. This is
+   may explain is found by the reference itself (`rounding.py`).
+3. Each part of the graph by itself, from the runtime's own values before it: the place of a fault,
+   and faults that are lost among the roundings of all parts together.
+4. A greedy continuation, made as a user's is, against the logits of the same tokens.
+5. The artifact against the reference at the checkpoint's weights: what quantisation costs. This is
    recorded and not judged.
 
 Logits go by a few rows at a time. The number of positions falls with the size of the model, so that
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,17 +36,27 @@ from edgegauge.evaluate.agreement import Comparison, common_prefix
 from edgegauge.figure import Figure
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import StoredTensor
-from edgegauge.verification import Agreement, Verification, WeightCheck
+from edgegauge.verification import (
+    Agreement,
+    PartCheck,
+    TokenizerCheck,
+    Verification,
+    WeightCheck,
+)
 from edgegauge.verify import Progress, VerificationJob
 from edgegauge_converters.plain_rows import PlainRows
-from edgegauge_converters.reference import HEAD_ROWS, Reference, Rounding, Weights
+from edgegauge_converters.reference import HEAD_ROWS, Array, Reference, Rounding, Weights
+from edgegauge_converters.rounding import runtime_rounding
 from edgegauge_converters.verify_reference import (
     FLOOR,
     BothWeights,
     Expected,
+    Step,
     TensorError,
+    Trace,
     allowed,
     expect,
+    place_of,
 )
 from edgegauge_converters.verify_run import ArtifactRun
 from edgegauge_converters.weights import Checkpoint
@@ -63,6 +74,9 @@ CHOICE_TOLERANCE = 6
 
 SHOWN_TENSORS = 3
 
+TRACED_LOGITS_BYTES = 2**26
+"""Of the positions that are computed part by part, which are fewer for large vocabularies."""
+
 
 class FormatVerifier(ABC):
     """What is common to all formats; a format says how its files are read and looked into."""
@@ -75,21 +89,26 @@ class FormatVerifier(ABC):
         """The float32 values that the file stores, in the blueprint's plain form."""
 
     @abstractmethod
-    def rounding(self, job: VerificationJob, weights: Weights) -> Rounding:
-        """How the runtime rounds what operations read."""
-
-    @abstractmethod
     def stored(self, job: VerificationJob) -> list[StoredTensor]:
         """The tensors of the spec with the types that they are stored in."""
 
     @abstractmethod
-    def departure(self, job: VerificationJob, tokens: Sequence[int], expected: Expected) -> str:
-        """The first place where the artifact departs from what is expected, in words."""
+    def trace(self, job: VerificationJob, tokens: Sequence[int]) -> Trace:
+        """What the runtime computes of the first of these tokens on the way to their logits."""
+
+    def also(self, job: VerificationJob) -> list[str]:
+        """What else is wrong with a broken file, in words."""
+        return []
+
+    def rounding(self, job: VerificationJob) -> Rounding:
+        """How the runtime rounds what operations read."""
+        types = {s.tensor: s.type for s in self.stored(job)}
+        return runtime_rounding(job.file_format, types.__getitem__)
 
     def verify(self, job: VerificationJob, progress: Progress) -> Verification:
         """What was found; ConversionError, naming the place, for an artifact that is broken."""
         started = time.monotonic()
-        positions, notes = positions_for(job.spec)
+        positions, notes = positions_for(job.spec, job.context)
         progress(0.0, "running the artifact")
         run = ArtifactRun(job, positions)
         with ExitStack() as stack:
@@ -101,43 +120,70 @@ class FormatVerifier(ABC):
                 notes.append("the original weights: they are random (synthetic)")
             stored = self.weights(job)
             weights = BothWeights(stored, original, self.stored(job))
-            rounding = self.rounding(job, stored)
+            rounding = self.rounding(job)
+            trace = self._traced(job, run.tokens, notes)
             expected = expect(
-                job.spec, weights, run.tokens, rounding, job.threads,
+                job.spec, weights, run.tokens, rounding, trace, job.threads,
                 lambda done: progress(0.1 + 0.6 * done, "computing what it should say"),
             )  # fmt: skip
             found = _compare(job, weights, run, expected, rounding, progress)
-        _judge_weights(job, list(weights.errors.values()))
+            if trace is not None and expected.stepped is not None:
+                _compare_traced(job, weights, trace, expected.stepped, rounding, found.traced)
+        judge_weights(job.path.name, list(weights.errors.values()))
         limit = allowed(found.noise.rms, self.floor)
-        if not found.own.rms <= limit:
-            place = self._place(job, run.tokens, expected)
+        departs = [s for s in expected.steps if not s.excess(self.floor) <= 1]
+        if departs or not found.own.rms <= limit:
+            place = described(departs[0], place_of) if departs else _elsewhere(found, limit)
             raise ConversionError(
                 f"{job.path.name} does not compute its model: logits are off by "
                 f"{found.own.rms:.3g} of their standard deviation, rounding explains {limit:.2g}; "
-                f"the first to depart is {place}"
+                f"the first to depart is {'; '.join([place, *self.also(job)])}"
             )
         _judge_continuation(job, run, found, limit)
-        _judge_tokenizer(job, run)
-        return _verification(run, weights, found, limit, [*notes, *run.not_checked], started)
+        judge_tokenizer(job.path.name, run.tokenizer)
+        made = _verification(run, weights, found, limit, [*notes, *run.not_checked], started)
+        return made.model_copy(update={"parts": _parts(run, expected.steps, self.floor, found)})
 
-    def _place(self, job: VerificationJob, tokens: Sequence[int], expected: Expected) -> str:
-        """`departure`, which must not hide what was found already by failing."""
+    def _traced(
+        self, job: VerificationJob, tokens: Sequence[int], notes: list[str]
+    ) -> Trace | None:
+        """A trace; None, noted, where there is no room for one."""
+        positions = max(1, TRACED_LOGITS_BYTES // (4 * job.spec.vocab))
         try:
-            return self.departure(job, tokens, expected)
+            return self.trace(job, tokens[:positions])
         except (OSError, EdgeGaugeError) as error:
-            return f"unknown, since looking for it failed: {error}"
+            notes.append(f"each part by itself: {error}")
+            return None
 
 
-def positions_for(spec: ModelSpec) -> tuple[int, list[str]]:
-    """How many tokens are run, and what they cannot show."""
+def described(step: Step, place: Callable[[str], str]) -> str:
+    """A part that departs, in words."""
+    return (
+        f"{place(step.point)} (off by {100 * step.error:.2g} %, rounding explains "
+        f"{100 * step.rounding:.2g} %)"
+    )
+
+
+def _elsewhere(found: _Compared, limit: float) -> str:
+    """The place of a departure that is in no part by itself."""
+    if not found.traced.kl:
+        return "unknown, since its parts could not be looked into"
+    if not found.traced.rms <= limit:
+        return "the head"
+    return "reading a prompt at once: every part by itself computes what it should"
+
+
+def positions_for(spec: ModelSpec, context: int | None = None) -> tuple[int, list[str]]:
+    """How many tokens are run, and what they cannot show; `context`: what the file has room for."""
+    room = context or spec.context
     affordable = max(LEAST_POSITIONS, min(POSITIONS, BUDGET // spec.parameters))
     window = spec.sliding_window or 0
     if window + BEYOND_WINDOW <= affordable:
-        return min(affordable, spec.context), []
+        return min(affordable, room), []
     wanted = window + BEYOND_WINDOW
-    if wanted * spec.parameters <= WINDOW_BUDGET and wanted <= spec.context:
+    if wanted * spec.parameters <= WINDOW_BUDGET and wanted <= room:
         return wanted, []
-    return min(affordable, spec.context), [f"what lies beyond the window of {window} tokens"]
+    return min(affordable, room), [f"what lies beyond the window of {window} tokens"]
 
 
 @dataclass(slots=True)
@@ -146,6 +192,9 @@ class _Compared:
 
     own: Comparison = field(default_factory=Comparison)
     noise: Comparison = field(default_factory=Comparison)
+    rounded: Comparison = field(default_factory=Comparison)
+    traced: Comparison = field(default_factory=Comparison)
+    """The head by itself."""
     original: Comparison | None = None
     gaps: list[float] = field(default_factory=list)
     """Of each token of the continuation: how far its logit is below the best."""
@@ -168,7 +217,11 @@ def _compare(
             computed, first = np.stack(piece), len(found.own.kl)
             made = pool.map(partial(_rows, count=len(piece)), heads)
             exact, rough, *original = made
-            pairs = [(found.own, exact, computed), (found.noise, exact, rough)]
+            pairs = [
+                (found.own, exact, computed),
+                (found.noise, exact, rough),
+                (found.rounded, rough, computed),
+            ]
             if found.original is not None:
                 pairs.append((found.original, original[0], computed))
             for _ in pool.map(lambda pair: pair[0].add(*pair[1:]), pairs):
@@ -176,6 +229,16 @@ def _compare(
             found.gaps += _gaps(run, first, computed)
             progress(0.7 + 0.3 * len(found.own.kl) / len(run.tokens), "comparing logits")
     return found
+
+
+def _compare_traced(
+    job: VerificationJob, weights: BothWeights, trace: Trace, hidden: Array, rounding: Rounding,
+    found: Comparison,
+) -> None:  # fmt: skip
+    head = Reference(job.spec, weights.stored).head(hidden, rounding)
+    for start in range(0, len(trace.tokens), HEAD_ROWS):
+        computed = trace.logits[start : start + HEAD_ROWS]
+        found.add(_rows(head, len(computed)), computed)
 
 
 def _rows(head: Iterator[Any], count: int) -> Any:
@@ -193,7 +256,8 @@ def _gaps(run: ArtifactRun, first: int, computed: Any) -> list[float]:
     return gaps
 
 
-def _judge_weights(job: VerificationJob, errors: list[TensorError]) -> None:
+def judge_weights(name: str, errors: list[TensorError]) -> None:
+    """ConversionError where a tensor of the file of this name is not the checkpoint's."""
     wrong = [e for e in errors if not e.excess <= 1]
     if not wrong:
         return
@@ -202,7 +266,7 @@ def _judge_weights(job: VerificationJob, errors: list[TensorError]) -> None:
         for e in wrong[:SHOWN_TENSORS]
     ]
     raise ConversionError(
-        f"{job.path.name} does not hold the model's weights: {len(wrong)} of {len(errors)} tensors "
+        f"{name} does not hold the model's weights: {len(wrong)} of {len(errors)} tensors "
         f"differ, first {'; '.join(shown)}"
     )
 
@@ -222,11 +286,11 @@ def _judge_continuation(
             )
 
 
-def _judge_tokenizer(job: VerificationJob, run: ArtifactRun) -> None:
-    check = run.tokenizer
+def judge_tokenizer(name: str, check: TokenizerCheck | None) -> None:
+    """ConversionError where most texts give other tokens than the model's own."""
     if check is not None and 2 * len(check.other_tokens) > check.texts:
         raise ConversionError(
-            f"{job.path.name} has another tokenizer: {len(check.other_tokens)} of {check.texts} "
+            f"{name} has another tokenizer: {len(check.other_tokens)} of {check.texts} "
             f"texts give other tokens than tokenizer.json, first {check.other_tokens[0]!r}"
         )
 
@@ -235,8 +299,7 @@ def _verification(
     run: ArtifactRun, weights: BothWeights, found: _Compared, limit: float, notes: list[str],
     started: float,
 ) -> Verification:  # fmt: skip
-    on = "built-in text" if run.on_text else "random tokens"
-    source = f"{run.name} {run.version}, {len(run.tokens)} positions of {on}"
+    source = f"{run.name} {run.version}, {len(run.tokens)} positions of {run.on}"
 
     def agreement(comparison: Comparison) -> Agreement:
         choices = comparison.expected_choices[len(run.prompt) - 1 :]
@@ -250,12 +313,13 @@ def _verification(
         runtime=run.name,
         runtime_version=run.version,
         positions=len(run.tokens),
-        on="built-in text" if run.on_text else "random tokens",
+        on=run.on,
         own_weights=agreement(found.own),
+        own_arithmetic=agreement(found.rounded),
         expected_error=error(found.noise.rms),
         allowed_error=error(limit),
         original=agreement(found.original) if found.original else None,
-        weights=_weight_check(list(weights.errors.values())),
+        weights=weight_check(list(weights.errors.values())),
         tokenizer=run.tokenizer,
         not_checked=notes,
         seconds=time.monotonic() - started,
@@ -263,7 +327,35 @@ def _verification(
     )
 
 
-def _weight_check(errors: list[TensorError]) -> WeightCheck | None:
+def _parts(
+    run: ArtifactRun, steps: Sequence[Step], floor: float, found: _Compared
+) -> PartCheck | None:
+    positions = len(found.traced.kl)
+    source = f"{run.name} {run.version}, {positions} positions, from its own values before"
+    logits = found.traced.agreement(source) if positions else None
+    return part_check(steps, floor, source, positions, place_of, logits)
+
+
+def part_check(
+    steps: Sequence[Step], floor: float, source: str, positions: int, place: Callable[[str], str],
+    logits: Agreement | None = None,
+) -> PartCheck | None:  # fmt: skip
+    """The part that departs most; `place` names points of the stream. None without steps."""
+    if not steps:
+        return None
+    worst = max(steps, key=lambda s: s.excess(floor))
+    return PartCheck(
+        positions=positions,
+        parts=len(steps),
+        worst=place(worst.point),
+        error=Figure(worst.error, "1", "measured", source),
+        rounding=Figure(worst.rounding, "1", "predicted", "made in the reference"),
+        logits=logits,
+    )
+
+
+def weight_check(errors: list[TensorError]) -> WeightCheck | None:
+    """The tensor that is farthest off for its type; None where there is no checkpoint."""
     if not errors:
         return None
     worst = max(errors, key=lambda e: e.excess)

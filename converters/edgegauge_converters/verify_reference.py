@@ -1,16 +1,20 @@
 """What an artifact should compute: the references at its own and at the original weights.
 
-    expected = expect(spec, weights, tokens, rounding, threads, progress)
+    expected = expect(spec, weights, tokens, rounding, trace, threads, progress)
 
-Three forward passes go side by side, so that each weight is read once: exact, rounded as the
-runtime rounds (`rounding.py`), and, where there is a checkpoint, exact at its weights. The
-differences of the first two say what departure is to be expected at every place.
+Several forward passes go side by side, so that each weight is read once. Three are of the whole
+text: exact, rounded as the runtime rounds (`rounding.py`), and, where there is a checkpoint, exact
+at its weights. The difference of the first two says what departure is to be expected of the logits.
+
+Where the runtime gave its values on the way (a trace), two more go part by part: each half block is
+computed from the runtime's own values before it, exactly and rounded. Roundings of one part cannot
+add up with those of others there, so a part departs or it does not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import RLock
@@ -19,7 +23,6 @@ import numpy as np
 
 from edgegauge.model import ModelSpec, Role, Tensor
 from edgegauge.recipe import StoredTensor
-from edgegauge_converters.blueprint import Operation
 from edgegauge_converters.reference import Array, Reference, Rounding, Weights
 
 SLACK = 2.0
@@ -27,10 +30,6 @@ SLACK = 2.0
 
 FLOOR = 2e-4
 """And at least this, in standard deviations: float32 sums in another order, amplified."""
-
-GROWN = 1.2
-"""Where no point is beyond what is allowed, but the logits are, the one that departs most is named
-if it is beyond this many times what is expected."""
 
 ALLOWED_ERRORS = ((30, 1e-5), (15, 2e-3), (7, 0.1), (0, 0.4))
 """Bits per weight from which on, and the relative error that storing a tensor in them may make. A
@@ -102,17 +101,44 @@ class BothWeights:
         return self._kept[key]
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a runtime computed of the first tokens on the way to their logits."""
+
+    tokens: Sequence[int]
+    stream: dict[str, Array]
+    """Values (tokens, hidden) by point of the blueprint's stream: x0, x0.5, x1, ..., x."""
+    logits: Array
+    """(tokens, vocab)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One part of the model, computed from the runtime's own values before it."""
+
+    point: str
+    error: float
+    """Relative root mean square by which the runtime departs from the rounded reference."""
+    from_exact: float
+    """Likewise from the exact one."""
+    rounding: float
+    """By which the rounded one departs from the exact."""
+
+    def excess(self, floor: float) -> float:
+        """Above 1 this part computes something else; a runtime need not round as it does here."""
+        return min(self.error, self.from_exact) / allowed(self.rounding, floor)
+
+
 @dataclass(slots=True)
 class Expected:
-    """Final values of each pass (tokens, hidden), and the stream of values on the way there."""
+    """Final values of each pass (tokens, hidden), and the parts of a trace."""
 
     exact: Array
     rounded: Array
-    original: Array | None
-    stream: dict[str, Array] = field(default_factory=dict)
-    """By point (x0, x0.5, x1, ...): the exact values (tokens, hidden)."""
-    noise: dict[str, float] = field(default_factory=dict)
-    """By point: relative root mean square that rounding is expected to make."""
+    original: Array | None = None
+    stepped: Array | None = None
+    """Of the traced tokens, the last part from the runtime's own values, rounded."""
+    steps: list[Step] = field(default_factory=list)
 
 
 def expect(
@@ -120,30 +146,42 @@ def expect(
     weights: BothWeights,
     tokens: Sequence[int],
     rounding: Rounding,
+    trace: Trace | None,
     threads: int,
     progress: Callable[[float], None],
 ) -> Expected:
     """Run the passes, on so many threads."""
-    exact = Reference(spec, weights.stored)
-    made = Expected(np.empty(0), np.empty(0), None)
-    passes: list[Iterator[tuple[Operation, Array]]] = [
-        exact.values(tokens),
-        exact.values(tokens, rounding),
-    ]
+    stored = Reference(spec, weights.stored)
+    passes = {"exact": stored.values(tokens), "rounded": stored.values(tokens, rounding)}
     if weights.has_original:
-        passes.append(Reference(spec, weights.original).values(tokens))
-    total = len(exact.operations)
+        passes["original"] = Reference(spec, weights.original).values(tokens)
+    if trace is not None:
+        passes["stepped"] = stored.values(trace.tokens, rounding, trace.stream)
+        passes["exactly"] = stored.values(trace.tokens, instead=trace.stream)
+    total = len(stored.operations)
+    steps: list[Step] = []
     # NumPy releases Python's lock, so the passes do each operation side by side.
     with ThreadPoolExecutor(threads) as pool:
         for done in range(1, total):
-            (operation, value), *others = pool.map(next, passes)
-            made.exact, made.rounded = value, others[0][1]
-            made.original = others[1][1] if len(others) > 1 else None
-            if operation.output.startswith("x"):
-                made.stream[operation.output] = value
-                made.noise[operation.output] = relative_error(made.rounded, value)
+            made = dict(zip(passes, pool.map(next, passes.values()), strict=True))
+            point = made["exact"][0].output
+            values = {name: value for name, (_, value) in made.items()}
+            if trace is not None and point in trace.stream:
+                found = trace.stream[point]
+                steps.append(step(point, found, values["stepped"], values["exactly"]))
             progress(done / total)
-    return made
+    values.pop("exactly", None)
+    return Expected(**values, steps=steps)
+
+
+def step(point: str, found: Array, rounded: Array, exact: Array) -> Step:
+    """How what a runtime found compares with what the references make of the same inputs."""
+    return Step(
+        point,
+        relative_error(found, rounded),
+        relative_error(found, exact),
+        relative_error(rounded, exact),
+    )
 
 
 def allowed(noise: float, floor: float = FLOOR) -> float:
@@ -178,19 +216,3 @@ def place_of(point: str) -> str:
     if number.endswith(".5"):
         return f"the attention of block {number.removesuffix('.5')}"
     return f"the feed-forward part of block {int(number) - 1}"
-
-
-def first_departure(found: Mapping[str, Array], expected: Expected) -> str:
-    """The first place whose value departs, from values (tokens, hidden) by point of the stream."""
-    worst, most = "the head", GROWN / SLACK
-    for point, value in expected.stream.items():
-        if point not in found:
-            continue
-        error = relative_error(found[point], value[: len(found[point])])
-        excess = error / allowed(expected.noise[point])
-        place = f"{place_of(point)} (off by {100 * error:.2g} %)"
-        if not excess <= 1:
-            return place
-        if excess > most:
-            worst, most = place, excess
-    return worst

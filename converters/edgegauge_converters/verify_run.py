@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from edgegauge.evaluate.builtin_text import PASSAGE, SAMPLES
 from edgegauge.measure.runtimes import Session, runtime_for
 from edgegauge.verification import TokenizerCheck
 from edgegauge.verify import VerificationJob
+
+Tried = Literal["built-in text", "given text", "random tokens"]
 
 GREEDY_SHARE = 8
 """One of so many positions is the artifact's own continuation."""
@@ -59,22 +61,22 @@ class ArtifactRun:
         )
 
     def _prompt(self, session: Session, length: int) -> list[int]:
-        """The beginning of the built-in text, repeated if need be, or random tokens."""
-        self.on_text = False
+        """The beginning of the text, repeated if need be, or random tokens."""
+        self.on: Tried = "random tokens"
         if self._job.folder is not None:
             try:
-                ids = session.tokenize(PASSAGE)
+                ids = session.tokenize(self._job.text or PASSAGE)
             except EdgeGaugeError as error:
                 self.not_checked.append(f"the tokenizer: {error}")
             else:
-                self.on_text = True
+                self.on = "given text" if self._job.text else "built-in text"
                 return (ids * (length // max(1, len(ids)) + 1))[:length]
         random = np.random.RandomState(0).randint(0, self._job.spec.vocab, length)
         return [int(token) for token in random]
 
     def _tokenizer_check(self, session: Session, folder: Path) -> TokenizerCheck | None:
         """SAMPLES through both tokenizers; None, with the reason noted, where there is no other."""
-        if not self.on_text:
+        if self.on == "random tokens":
             return None
         try:
             from tokenizers import Tokenizer

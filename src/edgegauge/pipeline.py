@@ -5,7 +5,7 @@
 Every finished step is a file whose name carries a hash of all that went into it, so a run that was
 killed goes on where it stopped, and a changed plan repeats only what it changed:
 
-    artifacts/<model>-<recipe>-<format>-<hash>/            the artifact and its manifest
+    artifacts/<model>-<recipe>-<format>-<hash>/            the artifact, verified, and its manifest
     results/<model>-<recipe>-<format>-<hash>.measure.json
     results/<model>-<recipe>-<format>-<hash>.evaluate.json
 
@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgegauge import __version__
-from edgegauge.artifact import SUFFIX, Artifact, FileFormat, open_artifact
-from edgegauge.convert import converter_for, prepare
+from edgegauge.artifact import Artifact, FileFormat, open_artifact
+from edgegauge.convert import Preparation, converter_for, prepare
 from edgegauge.document import read_json, write_json
 from edgegauge.errors import EdgeGaugeError, InputError, MissingDependency
 from edgegauge.evaluate.manager import evaluate
@@ -37,11 +38,12 @@ from edgegauge.measure.manager import default_threads, measure
 from edgegauge.measure.metering import battery_here, with_battery
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.plan import LADDER_PREFIX, Plan, locate
-from edgegauge.recipe import resolve
+from edgegauge.recipe import resolve_each
 from edgegauge.report.summary import RunSummary
 from edgegauge.result import Result, Workload, read_result
 from edgegauge.summarise import Outcome, predicted, summarise
 from edgegauge.usage import load as load_usage
+from edgegauge.verify import verified
 
 TIMEOUT_S = 3600.0
 """Of one child process of a measurement."""
@@ -93,7 +95,7 @@ def candidates(plan: Plan) -> Candidates:
     left_out = [f"no {file_format} rows: {reason}" for file_format, reason in absent.items()]
     pairs: dict[tuple[FileFormat, str], None] = {}
     for recipe in plan.recipes:
-        resolved, refusals = _resolved(recipe, plan.formats)
+        resolved, refusals = resolve_each(recipe, plan.formats)
         pairs |= {(f, name): None for f, name in resolved.items() if f not in absent}
         left_out += [reason for f, reason in refusals.items() if f not in absent]
     if not pairs:
@@ -113,22 +115,6 @@ def _absent(file_format: FileFormat) -> str | None:
     except InputError as error:
         return str(error)
     return None
-
-
-def _resolved(
-    recipe: str, formats: list[FileFormat]
-) -> tuple[dict[FileFormat, str], dict[FileFormat, str]]:
-    """What each format calls this recipe, and why others have not got it; InputError if all."""
-    resolved: dict[FileFormat, str] = {}
-    refusals: dict[FileFormat, str] = {}
-    for file_format in formats:
-        try:
-            resolved[file_format] = resolve(recipe, file_format)
-        except InputError as error:
-            refusals[file_format] = str(error)
-    if not resolved:
-        raise InputError(f"no format of the plan has the recipe {recipe!r}", [*refusals.values()])
-    return resolved, refusals
 
 
 def _outcomes(
@@ -172,10 +158,10 @@ class _Steps:
             "convert", spec.model_dump(), recipe, file_format, _fingerprint(prepared.folder)
         )
         output = self.folder / "artifacts" / f"{spec.id}-{recipe}-{file_format}-{key}"
-        finished = any(output.rglob(f"*{SUFFIX}"))
+        finished = output.exists()
         self._say(1, f"convert {spec.id} to {file_format} {recipe}", reused=finished)
         if not finished:
-            converter_for(file_format).convert(prepared.into(output), lambda done, note: None)
+            _convert_verified(prepared, file_format, output)
         return open_artifact(output)
 
     def _measure(self, artifact: Artifact) -> Result:
@@ -211,6 +197,19 @@ class _Steps:
             found = evaluate(artifact, task=task, text=text, limit=asked.limit)
             write_json(path, found.model_dump(mode="json"))
         return read_json(path, EvaluationResult)
+
+
+def _convert_verified(prepared: Preparation, file_format: FileFormat, output: Path) -> None:
+    """Make `output`, which exists only when it is whole and nothing was found wrong with it."""
+    unverified = output.with_name(f"{output.name}.unverified")
+    shutil.rmtree(unverified, ignore_errors=True)  # of a run that was killed
+    try:
+        job = prepared.into(unverified)
+        artifact = converter_for(file_format).convert(job, lambda done, note: None)
+        verified(artifact, prepared.spec, prepared.folder)
+        unverified.rename(output)
+    finally:
+        shutil.rmtree(unverified, ignore_errors=True)
 
 
 def _name(artifact: Artifact) -> str:

@@ -46,6 +46,26 @@ class WeightCheck(Document):
     allowed: float = Field(gt=0)
 
 
+class PartCheck(Document):
+    """Each part of the model, from the runtime's own values before it.
+
+    Parts are the embedding, the attention and the feed-forward half of each block, and what follows
+    the last; the reference rounds as the runtime does.
+    """
+
+    positions: int = Field(gt=0)
+    parts: int = Field(gt=0)
+    """How many were compared, beside the head."""
+    worst: str
+    """The part that departs most for what rounding makes in it."""
+    error: Figure
+    """Of that part: root mean square of the differences, as a share of that of the values."""
+    rounding: Figure
+    """Of that part: by which rounding itself moves them."""
+    logits: Agreement | None = None
+    """Of the last part and the head; None: an encoder has no head."""
+
+
 class TokenizerCheck(Document):
     """Texts through the artifact's own tokenizer against `tokenizer.json`."""
 
@@ -63,9 +83,14 @@ class Verification(Document):
     runtime: str
     runtime_version: str
     positions: int = Field(gt=0)
-    on: Literal["built-in text", "random tokens"]
+    on: Literal["built-in text", "given text", "random tokens"]
     own_weights: Agreement
     """Against the reference at the very weights that the file stores: is the graph right?"""
+    own_arithmetic: Agreement | None = None
+    """Against that reference with the runtime's roundings made in it. Two such computations that
+    add up in another order may round to other integers, and so depart almost as far."""
+    parts: PartCheck | None = None
+    """Part by part, where nothing of that kind adds up."""
     expected_error: Figure
     """Root mean square error that the runtime's roundings make in the reference."""
     allowed_error: Figure
@@ -75,5 +100,36 @@ class Verification(Document):
     tokenizer: TokenizerCheck | None = None
     not_checked: list[str] = []
     """What was left out, and why."""
+    seconds: float = Field(ge=0)
+    created: str
+
+
+class VectorAgreement(Document):
+    """How far computed vectors of texts are from expected ones."""
+
+    least_cosine: Figure
+    max_error: Figure
+    """In root mean squares of the expected values."""
+    rms_error: Figure
+
+
+class EncoderVerification(Document):
+    """One verification of an encoder that passed it; as `Verification`, on vectors of texts."""
+
+    format: Literal[1] = 1
+    runtime: str
+    runtime_version: str
+    texts: int = Field(gt=0)
+    tokens: int = Field(gt=0)
+    on: Literal["built-in text", "random tokens"]
+    own_weights: VectorAgreement
+    own_arithmetic: VectorAgreement
+    expected_error: Figure
+    allowed_error: Figure
+    parts: PartCheck
+    original: VectorAgreement | None = None
+    weights: WeightCheck | None = None
+    tokenizer: TokenizerCheck | None = None
+    not_checked: list[str] = []
     seconds: float = Field(ge=0)
     created: str

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from edgegauge import hub
 from edgegauge.artifact import Artifact, manifest_path
@@ -34,7 +34,9 @@ from edgegauge.measure import child
 from edgegauge.measure.manager import default_threads
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.model import ModelSpec
-from edgegauge.verification import Verification
+from edgegauge.recipe import Recipe
+from edgegauge.recipe_file import RecipeFile
+from edgegauge.verification import EncoderVerification, Verification
 
 GROUP = "edgegauge.verifiers"
 MODULE = "edgegauge.verify"
@@ -44,6 +46,7 @@ UNVERIFIED = ("killed", "out of memory", "timeout")
 """Ends of a child that say nothing of the artifact."""
 
 Progress = Callable[[float, str], None]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +55,39 @@ class VerificationJob:
 
     path: Path
     file_format: str
-    recipe: str
+    recipe: Recipe
     spec: ModelSpec
     folder: Path | None
     """The checkpoint, in Hugging Face form; None for synthetic weights."""
     threads: int
+    text: str | None = None
+    """What the artifact is tried on; None: the built-in text."""
+    context: int | None = None
+    """Tokens that the file has room for, where it says so."""
 
     def to_json(self) -> dict[str, Any]:
         """The form that `from_json` reads back."""
         return {
             "path": str(self.path),
             "file_format": self.file_format,
-            "recipe": self.recipe,
+            "recipe": self.recipe
+            if isinstance(self.recipe, str)
+            else self.recipe.model_dump(mode="json"),
             "spec": self.spec.model_dump(mode="json"),
             "folder": None if self.folder is None else str(self.folder),
             "threads": self.threads,
+            "text": self.text,
+            "context": self.context,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> VerificationJob:
         """The job of `to_json`; trusted, since the parent wrote it."""
-        folder = value["folder"]
+        folder, recipe = value["folder"], value["recipe"]
         return cls(
             **value
             | {
+                "recipe": recipe if isinstance(recipe, str) else parse(recipe, RecipeFile, "job"),
                 "path": Path(value["path"]),
                 "spec": parse(value["spec"], ModelSpec, "job"),
                 "folder": None if folder is None else Path(folder),
@@ -96,9 +108,10 @@ def verify(
     folder: Path | None,
     *,
     threads: int | None = None,
+    text: str | None = None,
     progress: Progress = lambda done, note: None,
 ) -> Verification:
-    """Compare the artifact with the model `spec` and its checkpoint in `folder`.
+    """Compare the artifact with the model `spec` and its checkpoint in `folder`, on this text.
 
     Raises ConversionError where it departs, MissingDependency where its runtime is not installed,
     and MeasurementError where the child was killed, ran out of memory or failed on its own account.
@@ -111,13 +124,20 @@ def verify(
     job = VerificationJob(
         path=artifact.path.absolute(),
         file_format=artifact.file_format,
-        recipe=artifact.manifest.recipe,
+        recipe=artifact.manifest.stored_as,
         spec=spec,
         folder=folder and folder.absolute(),
         threads=threads or default_threads(),
+        text=text,
+        context=artifact.manifest.context,
     )
+    return told(artifact, lambda: _in_child(job, progress))
+
+
+def told(artifact: Artifact, look: Callable[[], Found]) -> Found:
+    """What a child found of an artifact; ends of it that are the artifact's are ConversionError."""
     try:
-        return _in_child(job, progress)
+        return look()
     except MeasurementError as error:
         ours = isinstance(error, child.ChildEnded) and error.status >= 0
         if ours or child.failure_kind(error) in UNVERIFIED:
@@ -157,6 +177,7 @@ def verified(
     folder: Path | None,
     *,
     threads: int | None = None,
+    text: str | None = None,
     progress: Progress = lambda done, note: None,
 ) -> Artifact:
     """The artifact with the verification in its manifest.
@@ -164,10 +185,18 @@ def verified(
     A broken one is removed before ConversionError is raised. One that could not be tried, because
     its runtime is not installed or memory ran out, is returned with a warning that says so.
     """
+    return settled(
+        artifact,
+        lambda: verify(artifact, spec, folder, threads=threads, text=text, progress=progress),
+    )
+
+
+def settled(artifact: Artifact, look: Callable[[], Verification | EncoderVerification]) -> Artifact:
+    """The artifact with what `look` finds in its manifest, as `verified` says."""
     try:
-        found = verify(artifact, spec, folder, threads=threads, progress=progress)
+        found = look()
     except ConversionError as error:
-        _remove(artifact)
+        discard(artifact)
         raise ConversionError(
             f"{error}\n  the artifact is removed",
             hint=error.hint or "convert --no-verify keeps it, to look into",
@@ -185,7 +214,7 @@ def verifier_for(file_format: str) -> Verifier:
     raise InputError(f"nothing here verifies {file_format} files")
 
 
-def _warnings(found: Verification) -> list[str]:
+def _warnings(found: Verification | EncoderVerification) -> list[str]:
     if found.tokenizer is None or not found.tokenizer.other_tokens:
         return []
     others = found.tokenizer.other_tokens
@@ -195,16 +224,23 @@ def _warnings(found: Verification) -> list[str]:
     ]
 
 
-def _noted(artifact: Artifact, found: Verification | None, warnings: list[str]) -> Artifact:
+def _noted(
+    artifact: Artifact, found: Verification | EncoderVerification | None, warnings: list[str]
+) -> Artifact:
     """The artifact with this written into its manifest."""
     assert artifact.manifest is not None
-    change = {"verification": found, "warnings": [*artifact.manifest.warnings, *warnings]}
-    manifest = artifact.manifest.model_copy(update=change)
+    is_encoder = isinstance(found, EncoderVerification)
+    manifest = artifact.manifest.model_copy(
+        update={
+            "encoder_verification" if is_encoder else "verification": found,
+            "warnings": [*artifact.manifest.warnings, *warnings],
+        }
+    )
     write_json(manifest_path(artifact.path), manifest.model_dump(mode="json"))
     return replace(artifact, manifest=manifest)
 
 
-def _remove(artifact: Artifact) -> None:
+def discard(artifact: Artifact) -> None:
     """Remove the manifest, then every file that it lists, then a folder that is empty by that."""
     assert artifact.manifest is not None
     manifest_path(artifact.path).unlink(missing_ok=True)

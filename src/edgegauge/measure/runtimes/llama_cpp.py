@@ -20,6 +20,7 @@ from edgegauge.errors import InputError, MeasurementError, MissingDependency
 from edgegauge.measure.runtimes import amx, llama_log
 from edgegauge.measure.runtimes.llama_batch import Batch, Entry
 from edgegauge.measure.runtimes.llama_text import Vocabulary
+from edgegauge.measure.runtimes.llama_watch import Watch
 from edgegauge.units import MIB
 
 BATCH = 2048
@@ -37,6 +38,9 @@ class LlamaCppRuntime:
     name = "llama.cpp"
     formats = ("gguf",)
 
+    def __init__(self, watch: Watch | None = None) -> None:
+        self._watch = watch
+
     def version(self) -> str:
         """`0.3.36`: the version of llama-cpp-python, which brings llama.cpp; MissingDependency."""
         try:
@@ -46,7 +50,7 @@ class LlamaCppRuntime:
 
     def prepare(self) -> None:
         """Load llama.cpp's shared libraries; MeasurementError where they do not load."""
-        _library()
+        load_library()
 
     def open(
         self,
@@ -65,18 +69,17 @@ class LlamaCppRuntime:
         del all_logits
         if not path.is_file():
             raise InputError(f"no such file: {path}")
-        library = _library()
-        llama_log.capture(library)
-        model = _load(library, path)
+        library = load_library()
+        model = load_model(library, path)
         try:
-            return LlamaCppSession(library, model, threads, context, sequences)
+            return LlamaCppSession(library, model, threads, context, sequences, self._watch)
         except BaseException:
             library.llama_model_free(model)
             raise
 
 
-def _library() -> Any:
-    """The imported module, which loads the shared libraries."""
+def load_library() -> Any:
+    """The imported module llama_cpp, which loads the shared libraries; MissingDependency."""
     try:
         import llama_cpp
     except ImportError:
@@ -91,7 +94,9 @@ def _library() -> Any:
     return llama_cpp
 
 
-def _load(library: Any, path: Path) -> Any:
+def load_model(library: Any, path: Path) -> Any:
+    """A handle of the model in a file; InputError, or MeasurementError where memory runs out."""
+    llama_log.capture(library)
     params = library.llama_model_default_params()
     model = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
@@ -108,8 +113,9 @@ class LlamaCppSession:
     """A loaded model with one context. Not for use by several threads."""
 
     def __init__(
-        self, library: Any, model: Any, threads: int, context: int, sequences: int
-    ) -> None:
+        self, library: Any, model: Any, threads: int, context: int, sequences: int,
+        watch: Watch | None,
+    ) -> None:  # fmt: skip
         import numpy as np
 
         self._library = library
@@ -117,6 +123,7 @@ class LlamaCppSession:
         self._text = Vocabulary(library, model)
         self.vocab: int = self._text.size
         self._threads = threads
+        self._watch = watch
         self._context = self._make_context(threads, context, sequences)
         self._memory = library.llama_get_memory(self._context)
         self._sequences = sequences
@@ -148,6 +155,8 @@ class LlamaCppSession:
         params.n_threads_batch = threads
         # As llama-bench: sliding-window layers keep only their window.
         params.swa_full = False
+        if self._watch:
+            self._watch.attach(self._library, params)
         made = self._library.llama_init_from_model(self._model, params)
         if not made:
             said = llama_log.complaint() or "it gave no reason"
