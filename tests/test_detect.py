@@ -188,6 +188,7 @@ def test_limits_of_all_groups_above_count(tmp_path: Path) -> None:
     memory = linux_memory(tree)
     assert memory is not None
     assert (memory.app_bytes, memory.app_limit) == (2_500_000_000, "cgroup memory.high")
+    assert memory.ceiling_bytes == 3_000_000_000  # whatever others give back
 
 
 def test_cgroup_v1_limit_seen_from_inside_a_container(tmp_path: Path) -> None:
@@ -201,6 +202,21 @@ def test_cgroup_v1_limit_seen_from_inside_a_container(tmp_path: Path) -> None:
     )
     memory = linux_memory(tree)
     assert memory is not None and memory.app_bytes == 750_000_000
+    assert (memory.ceiling_bytes, memory.total_bytes) == (1_000_000_000, 8_192_000_000)
+
+
+def test_a_cgroup_v1_limit_of_groups_that_are_out_of_sight(tmp_path: Path) -> None:
+    tree = plant(
+        tmp_path,
+        "==> /proc/meminfo <==\nMemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n\n"
+        "==> /proc/self/cgroup <==\n4:memory:/\n\n"
+        "==> /sys/fs/cgroup/memory/memory.limit_in_bytes <==\n9223372036854771712\n\n"
+        "==> /sys/fs/cgroup/memory/memory.usage_in_bytes <==\n400000000\n\n"
+        "==> /sys/fs/cgroup/memory/memory.stat <==\nhierarchical_memory_limit 2000000000\n\n",
+    )
+    memory = linux_memory(tree)
+    assert memory is not None
+    assert (memory.ceiling_bytes, memory.app_bytes) == (2_000_000_000, 1_600_000_000)
 
 
 def test_address_space_limit_is_used_and_told(tmp_path: Path) -> None:

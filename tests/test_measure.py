@@ -24,6 +24,7 @@ from edgegauge.measure import series
 from edgegauge.measure.manager import check_memory, default_threads, measure
 from edgegauge.model import ModelSpec
 from edgegauge.result import Result, Workload
+from edgegauge.units import format_bytes
 
 SPEC = ModelSpec(
     id="tiny", family="llama", layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2,
@@ -266,6 +267,39 @@ def test_the_cache_of_a_long_context_counts(tmp_path: Path, gguf: Path) -> None:
     long = SMALL.model_copy(update={"depth": 100_000})
     with pytest.raises(MeasurementError, match="key/value cache"):
         check_memory(Artifact(gguf, manifest(gguf)), long, recorded(tmp_path, 10_000, 9_000))
+
+
+def needed(artifact: Artifact, workload: Workload, folder: Path) -> str:
+    """The size that a machine with next to no memory is told of."""
+    folder.mkdir()
+    with pytest.raises(MeasurementError) as caught:
+        check_memory(artifact, workload, recorded(folder, 1, 1))
+    return str(caught.value).split(" needs ")[1].split(" for ")[0]
+
+
+def test_the_cache_is_as_large_as_the_format_keeps_it(tmp_path: Path, gguf: Path) -> None:
+    # 10,000 tokens x 2 layers x keys and values x 32: 2.56 MB in f16, 5.12 MB in f32.
+    long = SMALL.model_copy(update={"depth": 10_000 - 24 - 9, "parallel": 2})
+    size = gguf.stat().st_size
+    f16 = Artifact(gguf, manifest(gguf))
+    f32 = Artifact(gguf, manifest(gguf).model_copy(update={"file_format": "onnx"}))
+    told = manifest(gguf).model_copy(update={"file_format": "tflite", "cache_bytes": 9_000_000})
+    assert needed(f16, long, tmp_path / "f16") == format_bytes(5_120_000 + size)
+    assert needed(f32, long, tmp_path / "f32") == format_bytes(10_240_000 + size)
+    assert needed(Artifact(gguf, told), long, tmp_path / "told") == format_bytes(9_000_000 + size)
+
+
+def test_a_limit_of_the_container_counts_and_not_the_hosts_memory(
+    tmp_path: Path, gguf: Path
+) -> None:
+    tree = recorded(tmp_path, 10**6, 10**6)
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cgroup.controllers").write_text("memory\n")
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("100000\n")
+    with pytest.raises(MeasurementError, match="more than the 100"):
+        check_memory(Artifact(gguf, manifest(gguf)), SMALL, tree)
 
 
 def test_a_context_longer_than_the_models_is_a_warning(gguf: Path) -> None:

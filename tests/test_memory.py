@@ -53,6 +53,13 @@ def test_status_serves_where_the_exact_file_is_hidden(tmp_path: Path) -> None:
     }
 
 
+def test_shared_memory_cannot_be_dropped(tmp_path: Path) -> None:
+    shared = STATUS + "RssShmem:\t 600 kB\n"
+    assert read(record(tmp_path, status=shared))["anonymous_bytes"] == 5600 * KIB
+    found = read(record(tmp_path, status=shared, smaps_rollup=ROLLUP))
+    assert found["anonymous_bytes"] == 5800 * KIB and found["file_bytes"] == 2300 * KIB
+
+
 def test_old_kernels_do_not_split_the_resident_size(tmp_path: Path) -> None:
     found = read(record(tmp_path, status="VmRSS:\t 8000 kB\n"))
     assert found["rss_bytes"] == 8000 * KIB

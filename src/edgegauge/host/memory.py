@@ -2,7 +2,8 @@
 
 The least of what the kernel calls available, the room left under every memory limit of the control
 groups above this process (versions 1 and 2), and the address-space limit. On macOS the free and the
-inactive pages, as Activity Monitor and psutil count them.
+inactive pages, as Activity Monitor and psutil count them. What it can never exceed, however much
+others give back, is the least of the memory and those limits themselves.
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ class MemoryFacts:
     """Bytes; `app_limit` names what decides `app_bytes`."""
 
     total_bytes: int
+    ceiling_bytes: int
+    """Most that one application can have once everything else is given back."""
     app_bytes: int
     app_limit: str
     notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of a control group, and the room left under it."""
+
+    name: str
+    bytes: int
+    room: int
 
 
 def linux_memory(tree: Tree) -> MemoryFacts | None:
@@ -36,17 +48,21 @@ def linux_memory(tree: Tree) -> MemoryFacts | None:
     available = meminfo.get("MemAvailable")
     if available is None:  # kernels before 3.14
         available = sum(meminfo.get(k) or 0 for k in ("MemFree", "Buffers", "Cached"))
-    rooms = [("MemAvailable of /proc/meminfo", available), *_cgroup_rooms(tree)]
+    limits = [Limit("MemAvailable of /proc/meminfo", total, available), *_cgroup_limits(tree)]
     notes = []
     address_space = _address_space(tree)
     if address_space is not None:
-        rooms.append(("RLIMIT_AS", address_space))
+        limits.append(Limit("RLIMIT_AS", address_space, address_space))
         notes.append(
             f"RLIMIT_AS is {address_space} bytes: a memory-mapped model counts in full against it."
         )
-    limit, room = min(rooms, key=lambda r: r[1])
+    tightest = min(limits, key=lambda limit: limit.room)
     return MemoryFacts(
-        total_bytes=total, app_bytes=max(min(room, total), 0), app_limit=limit, notes=notes
+        total_bytes=total,
+        ceiling_bytes=min(limit.bytes for limit in limits),
+        app_bytes=max(min(tightest.room, total), 0),
+        app_limit=tightest.name,
+        notes=notes,
     )
 
 
@@ -61,6 +77,7 @@ def mac_memory(tree: Tree, total: int) -> MemoryFacts | None:
     room = sum(c or 0 for c in counted) * int(page[1])
     return MemoryFacts(
         total_bytes=total,
+        ceiling_bytes=total,
         app_bytes=min(room, total),
         app_limit="free and inactive pages of vm_stat",
         notes=[],
@@ -80,19 +97,19 @@ def _address_space(tree: Tree) -> int | None:
     return value if value is not None and value < UNLIMITED else None
 
 
-def _cgroup_rooms(tree: Tree) -> list[tuple[str, int]]:
-    """(name of the limit, bytes left under it) for every control group above this process."""
-    rooms = []
+def _cgroup_limits(tree: Tree) -> list[Limit]:
+    """The limits of every control group above this process."""
+    limits = []
     for line in (tree.text("proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
             hybrid = not tree.exists("sys/fs/cgroup/cgroup.controllers")
             mount = "sys/fs/cgroup/unified" if hybrid else "sys/fs/cgroup"
-            rooms += [_room_v2(tree, group) for group in _groups(mount, path)]
+            limits += [_limit_v2(tree, group) for group in _groups(mount, path)]
         elif "memory" in controllers.split(","):
-            rooms += [_room_v1(tree, group) for group in _groups("sys/fs/cgroup/memory", path)]
-    return [room for room in rooms if room is not None]
+            limits += [_limit_v1(tree, group) for group in _groups("sys/fs/cgroup/memory", path)]
+    return [limit for limit in limits if limit is not None]
 
 
 def _groups(mount: str, path: str) -> list[str]:
@@ -105,25 +122,30 @@ def _groups(mount: str, path: str) -> list[str]:
     return ["/".join([mount, *parts[:n]]) for n in range(len(parts) + 1) if n == 0 or parts[n - 1]]
 
 
-def _room_v2(tree: Tree, group: str) -> tuple[str, int] | None:
+def _limit_v2(tree: Tree, group: str) -> Limit | None:
     limits = {k: tree.integer(f"{group}/memory.{k}") for k in ("max", "high")}  # "max" is no limit
     given = {k: v for k, v in limits.items() if v is not None}
     if not given:
         return None
     name = min(given, key=lambda k: given[k])
     used = tree.integer(f"{group}/memory.current") or 0
-    return f"cgroup memory.{name}", given[name] - used + _reclaimable(tree, group, "inactive_file")
+    room = given[name] - used + _statistic(tree, group, "inactive_file")
+    return Limit(f"cgroup memory.{name}", given[name], room)
 
 
-def _room_v1(tree: Tree, group: str) -> tuple[str, int] | None:
-    limit = tree.integer(f"{group}/memory.limit_in_bytes")
-    if limit is None or limit >= UNLIMITED:
+def _limit_v1(tree: Tree, group: str) -> Limit | None:
+    own = tree.integer(f"{group}/memory.limit_in_bytes")
+    # In a container the groups above its own are not to be seen, but their limit counts here.
+    above = _statistic(tree, group, "hierarchical_memory_limit") or UNLIMITED
+    limit = min(own if own is not None else UNLIMITED, above)
+    if limit >= UNLIMITED:
         return None
     used = tree.integer(f"{group}/memory.usage_in_bytes") or 0
-    room = limit - used + _reclaimable(tree, group, "total_inactive_file")
-    return "cgroup memory.limit_in_bytes", room
+    room = limit - used + _statistic(tree, group, "total_inactive_file")
+    return Limit("cgroup memory.limit_in_bytes", limit, room)
 
 
-def _reclaimable(tree: Tree, group: str, key: str) -> int:
-    """File pages nobody used lately: counted as used, but given back on demand."""
+def _statistic(tree: Tree, group: str, key: str) -> int:
+    """A line of memory.stat, 0 without it; inactive file pages are counted as used, but nobody
+    used them lately and they are given back on demand."""
     return integer(fields(tree.text(f"{group}/memory.stat"), " ").get(key)) or 0

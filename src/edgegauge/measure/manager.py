@@ -188,21 +188,19 @@ def default_threads() -> int:
 
 
 def check_memory(artifact: Artifact, workload: Workload, tree: Tree) -> list[str]:
-    """Warnings about memory; MeasurementError where the artifact exceeds the machine's.
+    """Warnings about memory; MeasurementError where the artifact exceeds what a process can have.
 
     Compared are the file and the key/value cache. Repacked weights can add the file's size once
     more, so a warning is no exaggeration.
     """
     memory = linux_memory(tree)
-    total = memory.total_bytes if memory else psutil.virtual_memory().total
+    ceiling = memory.ceiling_bytes if memory else psutil.virtual_memory().total
     room = memory.app_bytes if memory else psutil.virtual_memory().available
-    spec = spec_of(artifact)
-    cache = round(workload.parallel * spec.kv_cache_bytes(workload.context)) if spec else 0
-    needed = artifact.bytes + cache
+    needed = artifact.bytes + _cache_bytes(artifact, workload)
     text = f"{artifact.path.name} needs {format_bytes(needed)} for weights and key/value cache"
-    if needed > total:
+    if needed > ceiling:
         raise MeasurementError(
-            f"{text}, more than the {format_bytes(total)} of this machine",
+            f"{text}, more than the {format_bytes(ceiling)} that a process can have here",
             hint="use a smaller model, fewer bits or a shorter context; "
             "`edgegauge fit` tells what fits before anything is loaded",
         )
@@ -210,6 +208,20 @@ def check_memory(artifact: Artifact, workload: Workload, tree: Tree) -> list[str
         limit = memory.app_limit if memory else "available memory"
         return [f"{text}, but only {format_bytes(room)} are free ({limit}): expect re-reading"]
     return []
+
+
+def _cache_bytes(artifact: Artifact, workload: Workload) -> int:
+    """Bytes of keys and values as the format's runtime keeps them; 0 for a model nobody knows."""
+    manifest, spec = artifact.manifest, spec_of(artifact)
+    if manifest is not None and manifest.cache_bytes is not None:
+        return manifest.cache_bytes  # sequences take turns in it
+    if spec is None:
+        return 0
+    tokens = workload.parallel * workload.context
+    if artifact.file_format == "gguf":
+        return round(workload.parallel * spec.kv_cache_bytes(workload.context))
+    # f32, and layers with a window keep everything.
+    return 2 * 4 * spec.kv_heads * spec.head_dim * spec.executed_layers * tokens
 
 
 def _check_context(artifact: Artifact, workload: Workload) -> list[str]:

@@ -66,15 +66,20 @@ class Phases:
 def read(root: Path = SELF) -> dict[str, int | None]:
     """Bytes now: all resident, anonymous (cannot be reclaimed), file-backed (can be), swapped.
 
+    Shared memory (memfd, tmpfs: XNNPACK's packed weights) has no file to be read from again, so it
+    counts as anonymous.
     `pss_bytes` counts shared pages in parts, `footprint_bytes` is macOS's; what the system does
     not tell is None.
     """
-    exact = _fields(root / "smaps_rollup")
+    exact, rough = _fields(root / "smaps_rollup"), status(root)
+    shared = rough.get("RssShmem", 0)
     if "Rss" in exact and "Anonymous" in exact:
-        return _reading(exact["Rss"], exact["Anonymous"], exact.get("Swap"), exact.get("Pss"))
-    rough = status(root)
+        kept = exact["Anonymous"] + shared
+        return _reading(exact["Rss"], kept, exact.get("Swap"), exact.get("Pss"))
     if "VmRSS" in rough:
-        return _reading(rough["VmRSS"], rough.get("RssAnon"), rough.get("VmSwap"))
+        anonymous = rough.get("RssAnon")
+        known = None if anonymous is None else anonymous + shared
+        return _reading(rough["VmRSS"], known, rough.get("VmSwap"))
     return _told_by_psutil()
 
 

@@ -63,6 +63,9 @@ def _load(library: Any, path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Plans of memory are made for each shape of the inputs. Every step has a new one, as the mask
+    # grows, and a repeated prompt would have its activations in memory twice.
+    options.enable_mem_pattern = False
     try:
         return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind's own exception types share no base
