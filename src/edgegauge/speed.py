@@ -1,206 +1,128 @@
 """Speed of a decoder on a processor that nobody has measured: arithmetic with class priors.
 
-    decode  t = bytes / bandwidth + sum(weights x cost) / rate + layers x t_layer
-    prefill t = the same per batch of 512, with the arithmetic once per prompt token
+    decode  t = hypot(memory, arithmetic) + layers x t_layer + attention
+            memory = bytes / bandwidth        arithmetic = sum(weights x cost) / rate
+    prefill t = passes x (memory + layers x t_layer) + tokens x (arithmetic + attention)
 
-`bandwidth` is what the cores of this class get of the memory's theoretical rate, at most so much
-per thread. `rate` is multiply-adds per second: clock x threads x multiply-adds per cycle; a weight
-type costs more or less than Q4_0 by a factor that depends on the kernel set. All constants are in
-`priors.toml`, which `scripts/check_priors` derives from published measurements; nothing here was
-measured on the device itself.
+The bandwidth is what the cores of this class get of the memory's theoretical rate, or of a measured
+read rate, and at most so much per thread. `rate` is multiply-adds per second: clock x threads x
+multiply-adds per cycle; a weight type costs more or less than llama.cpp's Q4_0 by a factor of the
+kernel set. All constants are in `priors.toml`, which `scripts/validate_predictor` fits to published
+measurements (`measurements/`); nothing here was measured on the device itself.
 """
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from edgegauge.device import Cpu, DeviceProfile
-from edgegauge.footprint import (
-    UBATCH,
-    InstructionSet,
-    instruction_set,
-    inventory,
-    is_multiplied,
-)
-from edgegauge.model import ModelSpec
+from edgegauge.device import Cpu, DeviceProfile, Memory
+from edgegauge.footprint import UBATCH
 from edgegauge.units import GB
+from edgegauge.work import Work
 
-LAYER_CYCLES = 60_000
-"""Clock cycles per layer and token spent between matrix products: starting and joining threads.
-About 20 microseconds at 3 GHz."""
-
-REFERENCE_WEIGHTS_PER_BYTE = 1.6
-"""Of the models whose decode rate a profile states (`llm_decode_gb_per_s`): 5 bits per weight."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prior:
-    """What is typical of a core class."""
-
-    bandwidth_share: float
-    """Of the theoretical memory bandwidth, with enough threads."""
-    thread_gb_per_s: float
-    """Most that one thread reads."""
-    decode_per_cycle: float
-    """Multiply-adds per cycle and thread on Q4_0 weights, one token at a time."""
-    prefill_per_cycle: float
-    """The same, many tokens at a time."""
-    bandwidth_gb_per_s: float
-    """Median theoretical bandwidth of the class, used only where a profile has none."""
-    decode_interval: tuple[float, float]
-    """80 % interval of measured / predicted, for devices the prior had not seen."""
-    prefill_interval: tuple[float, float]
-    evidence: str
-    """How many measurements of which devices it rests on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """A processor as the formulas see it, with a number of threads."""
-
-    kernels: InstructionSet
-    bandwidth_bytes_per_s: float
-    cycles_per_s: float
-    """Summed over threads."""
-    ghz: float
-    """Of the fastest core."""
-    basis: str
-    """Where the bandwidth comes from."""
-    scale: float = 1.0
-    """Factor on bandwidth and rate where the profile states a decode rate."""
-    bandwidth_known: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What one token asks for."""
-
-    weight_bytes: int
-    """Read per generated token."""
-    weights: dict[str, int]
-    """Type -> weights multiplied per generated token."""
-    body: dict[str, int]
-    """The same without the output head, which a prompt needs once."""
-    layers: int
-    kv_bytes_per_token: float
-    """Read per generated token for each token of context."""
-    attention_per_token: float
-    """Multiply-adds per token for each token of context."""
-
-
-@lru_cache(maxsize=1)
-def _document() -> dict[str, Any]:
-    return tomllib.loads(resources.files("edgegauge").joinpath("priors.toml").read_text("utf-8"))
-
-
-def prior_name(core_class: str, kernels: InstructionSet) -> str:
-    """The prior's name: the core class, where in-order cores without a dot product (A53) are apart
-    from those with one (A55), since only their arithmetic differs, by a factor of four."""
-    split = core_class == "arm-in-order" and kernels == "plain"
-    return "arm-in-order-plain" if split else core_class
-
-
-def prior_of(cpu: Cpu) -> Prior:
-    """The prior for this processor."""
-    return _prior(prior_name(cpu.core_class, instruction_set(cpu.features)))
-
-
-@lru_cache(maxsize=16)
-def _prior(name: str) -> Prior:
-    entry = _document()["class"][name]
-    pairs = {k: (v[0], v[1]) for k, v in entry.items() if isinstance(v, list)}
-    return Prior(**(entry | pairs))
-
-
-def stated_interval() -> tuple[float, float]:
-    """80 % interval of measured / predicted decode speed where the profile states a decode rate."""
-    low, high = _document()["stated"]["decode_interval"]
-    return low, high
-
-
-def costs(kernels: InstructionSet, phase: str) -> dict[str, float]:
-    """Weight type -> cost of a multiply-add relative to Q4_0; `phase` is decode or prefill."""
-    table: dict[str, float] = _document()["cost"][kernels][phase]
-    return table
-
-
-def work_of(spec: ModelSpec, recipe: str) -> Work:
-    """What a token of this candidate asks for."""
-    weight_bytes = 0
-    weights: dict[str, int] = {}
-    body: dict[str, int] = {}
-    for stored, count in inventory(spec, recipe):
-        if not is_multiplied(spec, stored):
-            continue
-        elements = count * stored.tensor.elements
-        weight_bytes += count * stored.bytes
-        weights[stored.type] = weights.get(stored.type, 0) + elements
-        if stored.tensor.role not in ("token_embd", "output"):
-            body[stored.type] = body.get(stored.type, 0) + elements
-    return Work(
-        weight_bytes=weight_bytes,
-        weights=weights,
-        body=body,
-        layers=spec.executed_layers,
-        kv_bytes_per_token=spec.executed_layers * 2 * spec.kv_heads * spec.head_dim * 2,
-        attention_per_token=spec.executed_layers * 2 * spec.heads * spec.head_dim,
-    )
-
-
-def machine_of(profile: DeviceProfile, threads: int) -> Machine:
-    """The formulas' view of a device. The bandwidth is, in order of preference, the profile's own
-    measured read rate, the class's share of its theoretical rate, or the class's median."""
-    prior, memory = prior_of(profile.cpu), profile.memory
-    one = memory.read_1_thread_gb_per_s
-    most = threads * (one.value if one else prior.thread_gb_per_s)
-    by_threads = memory.read_gb_per_s_by_threads or {}
-    known = True
-    if memory.read_gb_per_s is not None:
-        measured = by_threads.get(str(threads), memory.read_gb_per_s.value)
-        rate, basis = READ_SHARE * measured, "its measured read rate"
-    elif memory.bandwidth_gb_per_s is not None:
-        rate = prior.bandwidth_share * memory.bandwidth_gb_per_s.value
-        basis = "its theoretical memory bandwidth"
-    else:
-        rate = prior.bandwidth_share * prior.bandwidth_gb_per_s
-        basis, known = "the median memory bandwidth of its class (its own is not known)", False
-    machine = Machine(
-        kernels=instruction_set(profile.cpu.features),
-        bandwidth_bytes_per_s=min(rate, most) * GB,
-        cycles_per_s=cycles_per_s(profile.cpu, threads),
-        ghz=profile.cpu.clusters[0].ghz or DEFAULT_GHZ,
-        basis=basis,
-        bandwidth_known=known,
-    )
-    stated = memory.llm_decode_gb_per_s
-    return machine if stated is None else _scaled(machine, prior, stated.value * GB)
-
-
-READ_SHARE = 0.85
-"""Of a plain read loop's rate, what decoding streams: 0.9 on a Raspberry Pi 5, 0.68 to 0.77 on an
-i7-12700H (llama-roofline 0.2.3), about 1 on an M1."""
+KernelSet = Literal["avx512", "avx2", "i8mm", "dotprod", "plain"]
+"""Which vector instructions the kernels find, best first."""
 
 DEFAULT_GHZ = 2.0
 """Clock assumed where a profile has none."""
 
+NARROW_CORES = ("Gracemont", "Crestmont")
+"""Intel's small cores: their vector units are 128 bits wide, half of what AVX2 asks for (Intel's
+optimization manual), so that they count half."""
 
-def _scaled(machine: Machine, prior: Prior, stated_bytes_per_s: float) -> Machine:
-    """The machine with bandwidth and rate scaled so that a model of 5 bits per weight streams at
-    the rate the profile states."""
-    rate = prior.decode_per_cycle * machine.cycles_per_s
-    per_byte = 1 / machine.bandwidth_bytes_per_s + REFERENCE_WEIGHTS_PER_BYTE / rate
+UNKNOWN_BANDWIDTH = 1.6
+"""Factor by which the bandwidth itself is uncertain where it is the class's median: the measured
+phones have 44 to 85 GB/s around a median of 68."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A predicted time with its 80 % interval, in seconds, and what it rests on."""
+
+    seconds: float
+    low: float
+    high: float
+    source: str
+
+
+class SpeedModel(Protocol):
+    """How fast a device executes a candidate, by whichever method is best for it."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that the estimates are for."""
+
+    def decode(self, work: Work, depth: int) -> Estimate:
+        """Time per generated token with `depth` tokens in the cache."""
+
+    def prefill(self, work: Work, tokens: int) -> Estimate:
+        """Time to read a prompt from an empty cache up to the first logits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The facts of a profile that the formulas use, for a number of threads."""
+
+    name: str
+    """Of the prior: the core class, where in-order cores without a dot product (A53) are apart
+    from those with one (A55), since their arithmetic differs by a factor of four."""
+    kernels: KernelSet
+    fixed: bool
+    """Whether memory and power are a desktop's or server's: it reaches more of its bandwidth."""
+    threads: int
+    cycles_per_s: float
+    """Summed over the cores that the threads run on."""
+    ghz: float
+    """Of the fastest core."""
+    theoretical_gb_per_s: float | None
+    read_gb_per_s: float | None
+    """Measured with this number of threads, or with all cores."""
+    cache_bytes: float
+    """Of the last level, as far as the profile tells."""
+
+
+def kernel_set(features: list[str]) -> KernelSet:
+    """The kernel set for these instruction-set features."""
+    named = set(features)
+    if named & {"avx512f", "avx512_vnni"}:
+        return "avx512"
+    if "avx2" in named:
+        return "avx2"
+    if "i8mm" in named:
+        return "i8mm"
+    return "dotprod" if "dotprod" in named else "plain"
+
+
+def machine_of(profile: DeviceProfile, threads: int) -> Machine:
+    """What the formulas need of a profile."""
+    cpu, memory = profile.cpu, profile.memory
+    kernels = kernel_set(list(cpu.features))
+    in_order = cpu.core_class == "arm-in-order" and kernels == "plain"
+    bandwidth = memory.bandwidth_gb_per_s
     return Machine(
-        kernels=machine.kernels,
-        bandwidth_bytes_per_s=machine.bandwidth_bytes_per_s,
-        cycles_per_s=machine.cycles_per_s,
-        ghz=machine.ghz,
-        basis="the rate at which a language model was seen to decode on it",
-        scale=stated_bytes_per_s * per_byte,
+        name="arm-in-order-plain" if in_order else cpu.core_class,
+        kernels=kernels,
+        fixed=profile.kind in ("desktop", "server"),
+        threads=min(threads, profile.cores),
+        cycles_per_s=cycles_per_s(cpu, threads),
+        ghz=cpu.clusters[0].ghz or DEFAULT_GHZ,
+        theoretical_gb_per_s=bandwidth.value if bandwidth else None,
+        read_gb_per_s=_read_rate(memory, threads),
+        cache_bytes=(cpu.l3_cache_mb or 0) * 2**20,
     )
+
+
+def _read_rate(memory: Memory, threads: int) -> float | None:
+    if memory.read_gb_per_s is None:
+        return None
+    return (memory.read_gb_per_s_by_threads or {}).get(str(threads), memory.read_gb_per_s.value)
 
 
 def cycles_per_s(cpu: Cpu, threads: int) -> float:
@@ -208,37 +130,169 @@ def cycles_per_s(cpu: Cpu, threads: int) -> float:
     total, left = 0.0, threads
     for cluster in cpu.clusters:
         used = min(left, cluster.count)
-        total += used * (cluster.ghz or DEFAULT_GHZ) * 1e9
+        width = 0.5 if cluster.core in NARROW_CORES else 1.0
+        total += used * width * (cluster.ghz or DEFAULT_GHZ) * 1e9
         left -= used
     return total
 
 
-def decode_seconds(work: Work, machine: Machine, prior: Prior, depth: int = 0) -> float:
-    """Seconds per generated token with `depth` tokens in the cache."""
-    bandwidth = machine.bandwidth_bytes_per_s * machine.scale
-    rate = prior.decode_per_cycle * machine.cycles_per_s * machine.scale
-    moved = work.weight_bytes + depth * work.kv_bytes_per_token
-    arithmetic = _weighted(work.weights, costs(machine.kernels, "decode"))
-    arithmetic += depth * work.attention_per_token
-    return moved / bandwidth + arithmetic / rate + work.layers * _layer_seconds(machine)
+def streamed(weight_bytes: float, cache_bytes: float) -> float:
+    """Bytes of the weights that come from memory for each token, not from the last cache: all above
+    twice its size, none below half of it."""
+    if weight_bytes >= 2 * cache_bytes:
+        return weight_bytes
+    return weight_bytes * max(0.01, (weight_bytes / cache_bytes - 0.5) / 1.5)
 
 
-def prefill_seconds(work: Work, machine: Machine, prior: Prior, tokens: int) -> float:
-    """Seconds to read a prompt of `tokens` from an empty cache, up to the first token's logits.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How a device differs from its class: factors on its bandwidth and on its two rates."""
 
-    The prefill rate is not scaled by a stated decode rate: it depends on other hardware.
-    """
-    passes = -(-tokens // UBATCH)
-    rate = prior.prefill_per_cycle * machine.cycles_per_s
-    arithmetic = tokens * _weighted(work.body, costs(machine.kernels, "prefill"))
-    arithmetic += tokens * tokens / 2 * work.attention_per_token
-    per_pass = work.weight_bytes / machine.bandwidth_bytes_per_s
-    return passes * (per_pass + work.layers * _layer_seconds(machine)) + arithmetic / rate
+    bandwidth: float = 1.0
+    decode: float = 1.0
+    prefill: float = 1.0
 
 
-def _weighted(weights: dict[str, int], table: dict[str, float]) -> float:
-    return sum(count * table.get(kind, 1.0) for kind, count in weights.items())
+TYPICAL = Scale()
 
 
-def _layer_seconds(machine: Machine) -> float:
-    return LAYER_CYCLES / (machine.ghz * 1e9)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSpeed:
+    """The formulas with a machine's constants put in. A SpeedModel."""
+
+    threads: int
+    bandwidth_bytes_per_s: float
+    decode_rate: float
+    """Multiply-adds per second on Q4_0, one token at a time."""
+    prefill_rate: float
+    """The same, many tokens at a time."""
+    layer_s: float
+    decode_costs: dict[str, float]
+    prefill_costs: dict[str, float]
+    """Weight type -> cost of a multiply-add relative to Q4_0, which unknown types cost as well."""
+    decode_attention: float
+    prefill_attention: float
+    """The same for keys and values."""
+    cache_bytes: float
+    decode_interval: Interval
+    prefill_interval: Interval
+    """80 % intervals of actual / predicted time."""
+    source: str
+
+    def decode_s(self, work: Work, depth: float) -> float:
+        """Seconds per generated token."""
+        costs, arithmetic = self.decode_costs, 0.0
+        for kind, count in work.weights.items():
+            arithmetic += count * costs.get(kind, 1.0)
+        arithmetic /= self.decode_rate
+        memory = streamed(work.weight_bytes, self.cache_bytes) / self.bandwidth_bytes_per_s
+        # They overlap in part: between their sum and the longer one.
+        seconds = math.hypot(memory, arithmetic) + work.layers * self.layer_s
+        if depth:
+            seconds += work.kv_bytes(depth) / self.bandwidth_bytes_per_s
+            seconds += work.attention(depth) * self.decode_attention / self.decode_rate
+        return seconds
+
+    def prefill_s(self, work: Work, tokens: int) -> float:
+        """Seconds to read a prompt."""
+        costs, arithmetic = self.prefill_costs, 0.0
+        for kind, count in work.body.items():
+            arithmetic += count * costs.get(kind, 1.0)
+        # The token in the middle of the prompt sees half of it.
+        arithmetic += work.attention(tokens / 2) * self.prefill_attention
+        passes = -(-tokens // UBATCH)
+        per_pass = streamed(work.weight_bytes, self.cache_bytes) / self.bandwidth_bytes_per_s
+        return passes * (per_pass + work.layers * self.layer_s) + (
+            tokens * arithmetic / self.prefill_rate
+        )
+
+    def decode(self, work: Work, depth: int) -> Estimate:
+        """Time per generated token with `depth` tokens in the cache."""
+        seconds, (low, high) = self.decode_s(work, depth), self.decode_interval
+        return Estimate(seconds, seconds * low, seconds * high, self.source)
+
+    def prefill(self, work: Work, tokens: int) -> Estimate:
+        """Time to read a prompt from an empty cache up to the first logits."""
+        seconds, (low, high) = self.prefill_s(work, tokens), self.prefill_interval
+        return Estimate(seconds, seconds * low, seconds * high, self.source)
+
+
+@lru_cache(maxsize=1)
+def priors() -> dict[str, Any]:
+    """The fitted constants, as priors.toml has them."""
+    return tomllib.loads(resources.files("edgegauge").joinpath("priors.toml").read_text("utf-8"))
+
+
+def class_speed(
+    machine: Machine,
+    runtime: str = "llama.cpp",
+    scale: Scale = TYPICAL,
+    constants: dict[str, Any] | None = None,
+) -> ClassSpeed:
+    """The class prior of a machine, or of one that differs from it by `scale`."""
+    values = constants or priors()
+    entry = values["class"][machine.name]
+    kernels = values["kernels"][machine.kernels]
+    factors = values["runtime"][runtime]
+    clock = machine.cycles_per_s * _clock(machine, values["model"])
+    known = machine.theoretical_gb_per_s is not None or machine.read_gb_per_s is not None
+    decode_interval = _pair(entry["decode_interval"], factors["interval"])
+    if not known:
+        decode_interval = _pair(decode_interval, (1 / UNKNOWN_BANDWIDTH, UNKNOWN_BANDWIDTH))
+    return ClassSpeed(
+        threads=machine.threads,
+        bandwidth_bytes_per_s=scale.bandwidth * GB * _bandwidth(machine, entry, values["model"]),
+        decode_rate=scale.decode * entry["decode_per_cycle"] * clock,
+        prefill_rate=scale.prefill * entry["prefill_per_cycle"] * clock,
+        layer_s=factors["layer"] * entry["layer_cycles"] / (machine.ghz * 1e9),
+        decode_costs=kernels["decode"] | factors["decode"],
+        prefill_costs=kernels["prefill"] | factors["prefill"],
+        decode_attention=factors["decode_attention"] * kernels["decode_attention"],
+        prefill_attention=factors["prefill_attention"] * kernels["prefill_attention"],
+        cache_bytes=machine.cache_bytes,
+        decode_interval=decode_interval,
+        prefill_interval=_pair(entry["prefill_interval"], factors["interval"]),
+        source=_source(machine, runtime, entry["evidence"], factors["evidence"], known),
+    )
+
+
+def _bandwidth(machine: Machine, entry: dict[str, Any], model: dict[str, float]) -> float:
+    """GB/s that these threads stream: the softer of what memory and what the threads give."""
+    if machine.read_gb_per_s is not None:
+        memory = model["read_share"] * machine.read_gb_per_s
+    else:
+        theoretical = machine.theoretical_gb_per_s or entry["bandwidth_gb_per_s"]
+        memory = entry["bandwidth_share"] * 50 * (theoretical / 50) ** model["bandwidth_exponent"]
+        if machine.name.startswith("x86"):
+            memory *= model["x86_fixed" if machine.fixed else "x86_mobile"]
+    threads = machine.threads * entry["thread_gb_per_s"] * _clock(machine, model)
+    q = model["thread_sharpness"]
+    total: float = (memory**-q + threads**-q) ** (-1 / q)
+    return total
+
+
+def _clock(machine: Machine, model: dict[str, float]) -> float:
+    """Share of the highest clock that lasts with all cores busy."""
+    if not machine.name.startswith("x86"):
+        return 1.0
+    return model["x86_fixed_clock" if machine.fixed else "x86_mobile_clock"]
+
+
+def _pair(one: Any, other: Any) -> Interval:
+    """The interval of a product of two independent factors with these intervals."""
+    low = math.hypot(math.log(one[0]), math.log(other[0]))
+    high = math.hypot(math.log(one[1]), math.log(other[1]))
+    return math.exp(-low), math.exp(high)
+
+
+def _source(machine: Machine, runtime: str, evidence: str, ratio: str, known: bool) -> str:
+    text = f"prior of {machine.name} ({evidence})"
+    if machine.read_gb_per_s is not None:
+        text += " on its measured read rate"
+    elif known:
+        text += " on its theoretical memory bandwidth"
+    else:
+        text += " on the median memory bandwidth of its class (its own is not known)"
+    if runtime != "llama.cpp":
+        text += f"; {runtime} {ratio}"
+    return f"{text}; {machine.threads} threads"

@@ -1,0 +1,207 @@
+"""Held-out errors: each device predicted by constants fitted without any of its rows.
+
+Two ways of predicting it: *profile*, from what its profile states alone, and *one row*, the same
+with the device's own parameters set from one of its rows. That row is chosen by what it is, never
+by its result: `calibration_row`; but the rule was revised with the errors in view, as the
+documentation says. The intervals are the errors of the other devices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from predictor.fit import Problem
+from predictor.rows import Row
+
+PHASES = ("decode", "prefill")
+METHODS = ("profile", "one row")
+
+WEIGHT_OF_ALL = 12.0
+"""An interval is that of the class's errors and of all errors, which count as so many devices."""
+
+LEVEL = 0.8
+
+BETWEEN_DEVICES, ROW_NOISE = 0.27, 0.1
+"""Standard deviations in natural logarithm of what devices of a class differ by and of one row that
+somebody published."""
+
+Errors = dict[str, np.ndarray]
+"""Method -> ln(predicted / measured), phases x rows; NaN where there is none."""
+
+
+def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
+    """Errors of both methods."""
+    rows, devices = problem.rows, np.array([row.device for row in problem.rows])
+    start = problem.fit(np.ones(len(rows), bool))
+    own = [at for name, at in problem.parameters.index.items() if "@" in name]
+    errors = {method: np.full((2, len(rows)), np.nan) for method in METHODS}
+    for device in problem.devices:
+        problem.know_bandwidths([d for d in problem.devices if d != device])
+        x = problem.fit(devices != device, start, steps=8)
+        x[own] = 0.0
+        mine = np.flatnonzero(devices == device)
+        errors["profile"][:, mine] = (problem.logs(x)[0] - problem.measured)[:, mine]
+        for phase in range(2):
+            known = [int(i) for i in mine if not np.isnan(problem.measured[phase, i])]
+            at = calibration_row(rows, known)
+            if at is not None and len(known) > 1:
+                moved = problem.logs(adapted(problem, x, phase, at))[0] - problem.measured
+                rest = [i for i in known if i != at]
+                errors["one row"][phase, rest] = moved[phase, rest]
+        say(device)
+    problem.know_bandwidths(problem.devices)
+    return errors
+
+
+def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
+    """The constants with the device's own parameters moved so that its row `at` is explained: each
+    as far as it counts in that row and as devices differ in it."""
+    device = problem.rows[at].device
+    own = [i for name, i in problem.parameters.index.items() if name.endswith(f"@{device}")]
+    x = x.copy()
+    for _ in range(3):
+        predicted, slope = problem.logs(x)
+        missing = (
+            problem.measured[phase, at] - predicted[phase, at] + slope[phase, at, own] @ x[own]
+        )
+        steep = slope[phase, at, own] * BETWEEN_DEVICES**2
+        x[own] = steep * missing / (steep @ slope[phase, at, own] + ROW_NOISE**2)
+    return x
+
+
+def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | None:
+    """The row nearest to a model of 2B parameters in q4_0 or q4_k_m with all fast cores and today's
+    kernels, preferably one with both speeds."""
+
+    def distance(at: int) -> tuple[float, int]:
+        row = rows[at]
+        size = abs(math.log(sum(row.work.weights.values()) / 2e9))
+        most = max(r.machine.threads for r in rows if r.device == row.device)
+        threads = abs(math.log(row.machine.threads / most))
+        other = row.recipe not in ("q4_0", "q4_k_m")
+        half = row.decode is None or row.prefill is None
+        return size + 2 * threads + 2 * other + 2 * row.replaced + half, at
+
+    return min(candidates, key=distance) if candidates else None
+
+
+def half_width(rows: Sequence[Row], errors: np.ndarray, name: str, without: str = "") -> float:
+    """Half of the 80 % interval of ln(actual / predicted) for a class, from the errors of all
+    devices but one."""
+    use = [i for i, r in enumerate(rows) if r.device != without and not np.isnan(errors[i])]
+    mine = [i for i in use if rows[i].machine.name == name]
+    every = float(np.quantile(np.abs(errors[use]), LEVEL))
+    if not mine:
+        return every
+    own = float(np.quantile(np.abs(errors[mine]), LEVEL))
+    count = len({rows[i].device for i in mine})
+    share = count / (count + WEIGHT_OF_ALL)
+    return share * own + (1 - share) * every
+
+
+def widths(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, dict[str, float]]]:
+    """Method -> phase -> class (and "all") -> half width."""
+    names = sorted({row.machine.name for row in rows})
+    return {
+        method: {
+            phase: {n: round(half_width(rows, errors[method][k], n), 3) for n in (*names, "all")}
+            for k, phase in enumerate(PHASES)
+        }
+        for method in METHODS
+    }
+
+
+def coverage(rows: Sequence[Row], errors: np.ndarray, use: Sequence[int], pooled: bool) -> float:
+    """Share of rows in an interval that was made without their device."""
+    known: dict[tuple[str, str], float] = {}
+    inside = 0
+    for i in use:
+        key = ("all" if pooled else rows[i].machine.name, rows[i].device)
+        if key not in known:
+            known[key] = half_width(rows, errors, *key)
+        inside += abs(errors[i]) <= known[key]
+    return inside / len(use)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the rows, for a line of the table."""
+
+    name: str
+    holds: Callable[[Row], bool]
+
+
+def parts(rows: Sequence[Row]) -> list[Part]:
+    """All rows, today's kernels and replaced ones, by engine and by class."""
+    named = [Part("all", lambda r: True)]
+    named.append(Part("kernels of today", lambda r: not r.replaced))
+    named.append(Part("kernels since replaced", lambda r: r.replaced))
+    for engine in sorted({r.engine for r in rows}):
+        named.append(Part(engine, lambda r, e=engine: r.engine == e))
+    for name in sorted({r.machine.name for r in rows}):
+        named.append(Part(name, lambda r, n=name: r.machine.name == n))
+    return named
+
+
+def table(rows: Sequence[Row], errors: Errors, rule: np.ndarray) -> list[dict[str, object]]:
+    """A line per part: rows, devices, and of each phase and method the median and 90th percentile
+    of |predicted / measured - 1| and the coverage of the interval; of the plain rule too."""
+    lines: list[dict[str, object]] = []
+    for part in parts(rows):
+        line: dict[str, object] = {"part": part.name}
+        for k, phase in enumerate(PHASES):
+            for method in METHODS:
+                found = errors[method][k]
+                use = [i for i, r in enumerate(rows) if part.holds(r) and not np.isnan(found[i])]
+                if use:
+                    line[f"{phase}, {method}"] = summary(found[use]) | {
+                        "devices": len({rows[i].device for i in use}),
+                        "coverage": round(coverage(rows, found, use, method == "one row"), 2),
+                    }
+        use = [i for i, r in enumerate(rows) if part.holds(r) and not np.isnan(rule[i])]
+        if use:
+            line["decode, bandwidth / size"] = summary(rule[use])
+        lines.append(line)
+    return lines
+
+
+def summary(errors: np.ndarray) -> dict[str, object]:
+    """Rows, median and 90th percentile of the absolute error in percent."""
+    sizes = 100 * np.abs(np.expm1(errors))
+    return {
+        "rows": len(errors), "median": round(float(np.quantile(sizes, 0.5)), 1),
+        "p90": round(float(np.quantile(sizes, 0.9)), 1),
+    }  # fmt: skip
+
+
+def plain_rule(rows: Sequence[Row]) -> np.ndarray:
+    """Errors of theoretical bandwidth / bytes read; NaN where the bandwidth is not known."""
+    return np.array([
+        math.log(r.machine.theoretical_gb_per_s * 1e9 / r.work.weight_bytes / r.decode)
+        if r.decode and r.machine.theoretical_gb_per_s else math.nan
+        for r in rows
+    ])  # fmt: skip
+
+
+def noise_floor(rows: Sequence[Row]) -> dict[str, object]:
+    """How far two sources disagree on the same device, model, recipe and number of threads."""
+    found: dict[str, object] = {}
+    for phase in PHASES:
+        groups: dict[tuple[object, ...], dict[str, float]] = {}
+        for row in rows:
+            value = row.decode if phase == "decode" else row.prefill
+            if value:
+                key = (row.device, row.model, row.recipe, row.machine.threads)
+                groups.setdefault(key, {}).setdefault(row.source, value)
+        gaps = [
+            math.log(a / b)
+            for group in groups.values()
+            for n, a in enumerate(group.values())
+            for b in list(group.values())[:n]
+        ]
+        if gaps:
+            found[phase] = summary(np.array(gaps))
+    return found

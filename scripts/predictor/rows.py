@@ -1,0 +1,148 @@
+"""The published measurements as the fit uses them: with machine and work worked out."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from predictor.mixes import spec_of, work_of_file
+
+from edgegauge.device import DeviceProfile
+from edgegauge.speed import Machine, machine_of
+from edgegauge.work import Work, work_of
+
+FOLDER = Path(__file__).resolve().parents[2] / "src" / "edgegauge" / "measurements"
+
+REPACKED_SINCE = {
+    "arm": {"Q4_0": "2024-06", "IQ4_NL": "2024-11", "Q4_K": "2025-06", "Q8_0": "2025-10",
+            "Q5_K": "2026", "Q6_K": "2026"},
+    "x86": {"Q4_0": "2024-11", "Q4_K": "2025-02"},
+}  # fmt: skip
+"""When llama.cpp began to reorder weights of a type for the processor's widest instructions
+(ggml/src/ggml-cpu/repack.cpp and its history; months approximate). Rows from before then were
+measured with kernels that have been replaced."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published measurement of a file on a device."""
+
+    device: str
+    machine: Machine
+    engine: str
+    work: Work
+    model: str
+    recipe: str
+    kernels: dict[str, str]
+    """Weight type -> the kernel that multiplied it: the type, with ~ where it has been replaced."""
+    tokens: int
+    """Of the prompt."""
+    prefill: float | None
+    """Tokens per second."""
+    depth: int
+    decode: float | None
+    source: str
+
+    @property
+    def replaced(self) -> bool:
+        """Whether any large part ran on kernels that have been replaced."""
+        most = max(self.work.body, key=lambda kind: self.work.body[kind])
+        return self.kernels[most].endswith("~")
+
+    @property
+    def bits(self) -> float:
+        """Bits per weight read for a token."""
+        return 8 * self.work.weight_bytes / sum(self.work.weights.values())
+
+
+def profiles() -> dict[str, DeviceProfile]:
+    """The measured devices: only what a profile states, nothing that a model's speed tells."""
+    with (FOLDER / "devices.csv").open(newline="") as stream:
+        return {entry["device"]: _profile(entry) for entry in csv.DictReader(stream)}
+
+
+def _profile(entry: dict[str, str]) -> DeviceProfile:
+    source = entry["source"]
+    memory: dict[str, object] = {
+        "ram_gb": {"value": 8.0, "source": source}, "app_gb": {"value": 8.0, "source": source},
+    }  # fmt: skip
+    if entry["bandwidth_gb_per_s"]:
+        memory["bandwidth_gb_per_s"] = {
+            "value": float(entry["bandwidth_gb_per_s"]), "source": source,
+        }  # fmt: skip
+    if entry["read_gb_per_s"]:
+        rate, *others = entry["read_gb_per_s"].split()
+        memory["read_gb_per_s"] = {"value": float(rate), "source": source}
+        memory["read_gb_per_s_by_threads"] = {
+            threads: float(value) for threads, value in (o.split(":") for o in others)
+        }
+    cpu = {
+        "soc": entry["soc"], "core_class": entry["core_class"], "source": source,
+        "features": entry["features"].split(),
+        "clusters": [_cluster(text) for text in entry["clusters"].split()],
+        "small_cluster": entry["small_cluster"] == "yes",
+    }  # fmt: skip
+    if entry["l3_cache_mb"]:
+        cpu["l3_cache_mb"] = float(entry["l3_cache_mb"])
+    return DeviceProfile.model_validate(
+        {"id": entry["device"], "name": entry["name"], "kind": entry["kind"], "os": "linux",
+         "cpu": cpu, "memory": memory}
+    )  # fmt: skip
+
+
+def _cluster(text: str) -> dict[str, object]:
+    count, _, rest = text.partition("x")
+    ghz, _, core = rest.partition(":")
+    return {"core": core or "core", "count": int(count), "ghz": float(ghz)}
+
+
+def read_rows() -> list[Row]:
+    """Every measurement of the package's file."""
+    known = profiles()
+    with (FOLDER / "rows.csv").open(newline="") as stream:
+        return [_row(entry, known[entry["device"]]) for entry in csv.DictReader(stream)]
+
+
+def _row(entry: dict[str, str], profile: DeviceProfile) -> Row:
+    machine = machine_of(profile, int(entry["threads"] or profile.cpu.fast_cores))
+    work = work_of_file(entry["model"], entry["recipe"])
+    number = {k: float(entry[k]) if entry[k] else None for k in entry if k.endswith("_per_s")}
+    return Row(
+        entry["device"], machine, entry["engine"], work, entry["model"], entry["recipe"],
+        {kind: _kernel(kind, machine, entry) for kind in work.weights},
+        int(entry["prompt_tokens"] or 0), number["prefill_tok_per_s"],
+        int(entry["depth"] or 0), number["decode_tok_per_s"], entry["source"],
+    )  # fmt: skip
+
+
+def own_rows() -> list[Row]:
+    """What we measured on the one machine at hand: the same models on all runtimes."""
+    profile = profiles()["own-x86-vm"]
+    with (FOLDER / "own.csv").open(newline="") as stream:
+        return [_own_row(entry, profile) for entry in csv.DictReader(stream)]
+
+
+def _own_row(entry: dict[str, str], profile: DeviceProfile) -> Row:
+    work = work_of(spec_of(entry["model"]), entry["recipe"], entry["format"])
+    return Row(
+        profile.id, machine_of(profile, int(entry["threads"])), entry["runtime"], work,
+        entry["model"], entry["recipe"], {kind: kind for kind in work.weights},
+        int(entry["prompt_tokens"]), float(entry["prefill_tok_per_s"]), int(entry["depth"]),
+        float(entry["decode_tok_per_s"]), "edgegauge measure",
+    )  # fmt: skip
+
+
+def _kernel(kind: str, machine: Machine, entry: dict[str, str]) -> str:
+    since = REPACKED_SINCE["x86" if machine.name.startswith("x86") else "arm"].get(kind)
+    if since is None:
+        return kind
+    old = entry["date"] < since or machine.kernels == "plain"
+    return kind + "~" if old else kind
+
+
+def left_out() -> Counter[str]:
+    """Reason -> published rows that are not in the file."""
+    with (FOLDER / "left_out.csv").open(newline="") as stream:
+        return Counter({e["reason"]: int(e["rows"]) for e in csv.DictReader(stream)})

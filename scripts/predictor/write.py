@@ -1,0 +1,221 @@
+"""What the fit found, as src/edgegauge/priors.toml and as the table of the documentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from predictor.evaluate import METHODS, PHASES
+from predictor.fit import COSTS, RUNTIMES, THREAD_SHARPNESS, Problem
+from predictor.rows import REPACKED_SINCE, Row
+
+from edgegauge.device import DeviceProfile
+
+KERNELS = ("avx512", "avx2", "i8mm", "dotprod", "plain")
+CLASSES = (
+    "arm-in-order-plain", "arm-in-order", "arm-a72", "arm-a76", "arm-big-little", "apple",
+    "x86-avx2", "x86-avx512",
+)  # fmt: skip
+
+OTHER_MACHINE = 1.6
+"""Factor of the 80 % interval by which another runtime's ratio to llama.cpp may differ on a
+processor that it was not measured on: what kernel sets make of one weight type in llama.cpp."""
+
+
+class Constants:
+    """Fitted parameters by name."""
+
+    def __init__(self, problem: Problem, x: np.ndarray) -> None:
+        self._index, self._x = problem.parameters.index, x
+
+    def __call__(self, *names: str) -> float:
+        """The product of these constants; 1 for one that no row involves."""
+        return math.exp(sum(self._x[self._index[n]] for n in names if n in self._index))
+
+
+def document(
+    problem: Problem, x: np.ndarray, published: Sequence[Row],
+    profiles: dict[str, DeviceProfile], widths: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """The content of priors.toml."""
+    c = Constants(problem, x)
+    profile, one = widths["profile"], widths["one row"]
+    return {
+        "model": {
+            "thread_sharpness": THREAD_SHARPNESS,
+            "bandwidth_exponent": c("bandwidth_exponent"), "read_share": c("read_share"),
+            **{n: c(n) for n in ("x86_fixed", "x86_mobile", "x86_fixed_clock", "x86_mobile_clock")},
+        },
+        "transfer": {f"{p}_interval": _interval(one[p]["all"]) for p in PHASES},
+        "class": {n: _class(c, n, problem, published, profile) for n in CLASSES},
+        "kernels": {k: _kernels(c, k) for k in KERNELS},
+        "runtime": {"llama.cpp": _llama_cpp(), **{r: _runtime(c, problem, r) for r in RUNTIMES}},
+        "device": {
+            name: _device(c, name, facts, [r for r in published if r.device == name])
+            for name, facts in profiles.items()
+            if any(r.device == name for r in published)
+        },
+    }  # fmt: skip
+
+
+def _class(
+    c: Constants, name: str, problem: Problem, rows: Sequence[Row], widths: dict[str, Any]
+) -> dict[str, Any]:
+    mine = [row for row in rows if row.machine.name == name]
+    return {
+        "bandwidth_share": c("bandwidth_share", f"bandwidth_share:{name}"),
+        "thread_gb_per_s": c("thread", f"thread:{name}"),
+        "decode_per_cycle": c("decode", f"decode:{name}"),
+        "prefill_per_cycle": c("prefill", f"prefill:{name}"),
+        "layer_cycles": c("layer", f"layer:{name}"),
+        "bandwidth_gb_per_s": problem.medians[name],
+        **{f"{p}_interval": _interval(widths[p][name]) for p in PHASES},
+        "evidence": f"{_count(len(mine), 'published measurement')} of "
+        f"{_count(len({r.device for r in mine}), 'device')}",
+    }
+
+
+def _kernels(c: Constants, kernels: str) -> dict[str, Any]:
+    """Costs of the kernels of today. Without a dot product nothing is reordered."""
+
+    def cost(phase: str, kind: str) -> float:
+        if kernels == "plain" and kind in REPACKED_SINCE["arm"]:
+            return c(f"{phase}/{kind}", f"{phase}/~", f"{phase}/{kind}~/plain")
+        return c(f"{phase}/{kind}", f"{phase}/{kind}/{kernels}")
+
+    return {
+        phase: {kind: cost(phase, kind) for kind in ("Q4_0", *COSTS[phase])} for phase in PHASES
+    } | {f"{p}_attention": c(f"{p}_attention", f"{p}_attention:{kernels}") for p in PHASES}
+
+
+def _llama_cpp() -> dict[str, Any]:
+    return {"layer": 1.0, "decode_attention": 1.0, "prefill_attention": 1.0, "decode": {},
+            "prefill": {}, "interval": [1.0, 1.0], "evidence": ""}  # fmt: skip
+
+
+def _runtime(c: Constants, problem: Problem, runtime: str) -> dict[str, Any]:
+    costs = {
+        phase: _all_blocks(
+            {
+                name.split("/", 2)[2]: c(name)
+                for name in problem.parameters.index
+                if name.startswith(f"{phase}/{runtime}/")
+            }
+        )
+        for phase in PHASES
+    }
+    return {
+        "layer": c(f"layer/{runtime}"),
+        **{f"{p}_attention": c(f"{p}_attention/{runtime}") for p in PHASES},
+        **costs,
+        "interval": _interval(math.log(OTHER_MACHINE)),
+        "evidence": "by its ratio to llama.cpp on one x86 machine",
+    }
+
+
+def _all_blocks(costs: dict[str, float]) -> dict[str, float]:
+    """Costs of integers in blocks of all lengths: that of the nearest length that was measured."""
+    found = dict(sorted(costs.items()))
+    for bits in ("INT4", "INT8"):
+        known = [int(kind.partition("/")[2]) for kind in costs if kind.startswith(f"{bits}/")]
+        for block in (16, 32, 64, 128, 256) if len(known) > 1 else ():
+            nearest = min(known, key=lambda k, b=block: abs(math.log(k / b)))
+            found[f"{bits}/{block}"] = costs[f"{bits}/{nearest}"]
+    return found
+
+
+def _device(c: Constants, name: str, profile: DeviceProfile, rows: Sequence[Row]) -> dict[str, Any]:
+    bandwidth = profile.memory.bandwidth_gb_per_s
+    return {
+        "name": profile.name, "soc": profile.cpu.soc,
+        **({"bandwidth_gb_per_s": bandwidth.value} if bandwidth else {}),
+        **_read_rates(profile),
+        "bandwidth": c(f"bandwidth@{name}"), "decode": c(f"decode@{name}"),
+        "prefill": c(f"prefill@{name}"), "has_prefill": any(r.prefill for r in rows),
+        "evidence": _count(len(rows), "published measurement"),
+    }  # fmt: skip
+
+
+def _read_rates(profile: DeviceProfile) -> dict[str, Any]:
+    rate = profile.memory.read_gb_per_s
+    if rate is None:
+        return {}
+    return {
+        "read_gb_per_s": rate.value,
+        "read_gb_per_s_by_threads": profile.memory.read_gb_per_s_by_threads or {},
+    }
+
+
+def _interval(half: float) -> list[float]:
+    return [math.exp(-half), math.exp(half)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def toml(values: dict[str, Any]) -> str:
+    """The TOML text of nested tables, numbers to four digits."""
+    lines = [
+        "# Fitted by scripts/validate_predictor to src/edgegauge/measurements; do not edit.", ""
+    ]  # fmt: skip
+    for table, content in values.items():
+        if any(not isinstance(v, dict) for v in content.values()):
+            lines += _table(table, content)
+        else:
+            for name, inner in content.items():
+                lines += _table(f"{table}.{name if '.' not in name else _quoted(name)}", inner)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(name: str, content: dict[str, Any]) -> list[str]:
+    return [f"[{name}]", *(f"{key} = {_value(v)}" for key, v in content.items()), ""]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_quoted(k)} = {_value(v)}" for k, v in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return repr(float(f"{value:.4g}"))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The error table of the documentation."""
+    head = "| rows | decode: profile alone | with one row | bandwidth / size |"
+    lines = [
+        head + " prefill: profile alone | with one row |",
+        "|---|---|---|---|---|---|",
+    ]
+    for line in report["table"]:
+        cells = [line["part"]]
+        cells += [_cell(line.get(f"decode, {m}")) for m in (*METHODS, "bandwidth / size")]
+        cells += [_cell(line.get(f"prefill, {m}")) for m in METHODS]
+        lines.append("| " + " | ".join(cells) + " |")
+    pairs = [
+        f"{v['median']:g} % (median) to {v['p90']:g} % (90th percentile) in {phase} "
+        f"({v['rows']} pairs)"
+        for phase, v in report["noise_floor"].items()
+    ]
+    text = "Two sources on the same device, model, recipe and threads differ by "
+    return "\n".join([*lines, "", f"{text}{' and '.join(pairs)}."])
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    text = f"{found['median']:.0f} / {found['p90']:.0f} %"
+    if "devices" in found:
+        text += f"; {100 * found['coverage']:.0f} % of {found['rows']}, {found['devices']}"
+    return text

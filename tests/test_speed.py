@@ -1,0 +1,354 @@
+"""Speed: the laws of the formulas, the choice of the method, and where the constants come from."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import math
+import sys
+import tomllib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edgegauge import catalog
+from edgegauge.device import DeviceProfile, known_ids, load
+from edgegauge.speed import class_speed, machine_of, priors, streamed
+from edgegauge.speed_model import speed_model
+from edgegauge.work import Work, work_of
+
+ROOT = Path(__file__).parents[1]
+np = pytest.importorskip("numpy")
+
+
+def spec_of(model: str):
+    return catalog.load()[model].spec
+
+
+def changed(profile: DeviceProfile, **parts) -> DeviceProfile:
+    value = profile.model_dump()
+    for path, new in parts.items():
+        *above, last = path.split("__")
+        inner = value
+        for key in above:
+            inner = inner[key]
+        inner[last] = new
+    return DeviceProfile.model_validate(value)
+
+
+@cache
+def script() -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader(
+        "validate_predictor", str(ROOT / "scripts/validate_predictor")
+    )
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+@cache
+def rows():
+    return script().read_rows()
+
+
+@cache
+def problem():
+    return script().Problem(rows())
+
+
+@cache
+def report() -> dict:
+    return json.loads((ROOT / "scripts/predictor/report.json").read_text())
+
+
+# Work
+
+
+def test_work_counts_what_a_token_reads():
+    spec = spec_of("qwen2.5-0.5b")
+    work = work_of(spec, "q4_k_m")
+    # As llama-roofline 0.2.3 counts the bytes of this file that are read for a token: 373.7 MiB.
+    assert work.weight_bytes / 2**20 == pytest.approx(373.7, abs=0.05)
+    assert sum(work.weights.values()) - sum(work.body.values()) == spec.vocab * spec.hidden
+    assert work.kv_bytes(100) == 100 * 24 * 2 * 2 * 64 * 2
+    assert work_of(spec, "int4", "onnx").kv_bytes(100) == 2 * work.kv_bytes(100)
+
+
+def test_a_window_bounds_what_is_read_of_the_cache():
+    work = work_of(spec_of("gemma-3-1b-pt"), "q4_0")
+    near = work.kv_bytes(work.window)
+    far = work.kv_bytes(2 * work.window)
+    assert near < far < 1.3 * near
+    assert work.attention(2 * work.window) < 1.3 * work.attention(work.window)
+
+
+def test_shared_layers_are_executed_as_often_as_they_are_used():
+    shared, plain = spec_of("mobilellm-ls-125m"), spec_of("mobilellm-125m")
+    assert shared.layer_repeats == 2
+    ratio = sum(work_of(shared, "int4", "onnx").body.values()) / sum(
+        work_of(plain, "int4", "onnx").body.values()
+    )
+    assert ratio == pytest.approx(2, rel=0.01)
+
+
+# Formulas
+
+
+@pytest.mark.parametrize("runtime", ["llama.cpp", "onnxruntime", "litert"])
+def test_more_work_takes_longer_on_every_device(runtime):
+    form = {"llama.cpp": ("q4_0", "gguf"), "onnxruntime": ("int4", "onnx")}
+    recipe, file_format = form.get(runtime, ("int4", "tflite"))
+    small, large = (
+        work_of(spec_of(m), recipe, file_format) for m in ("smollm2-360m", "llama-3.2-1b")
+    )
+    for device in known_ids():
+        model = speed_model(load(device), runtime)
+        for found in (model.decode(small, 128), model.prefill(small, 128)):
+            assert 0 < found.low < found.seconds < found.high < 10 * found.seconds, device
+        assert model.decode(small, 0).seconds < model.decode(small, 2000).seconds
+        assert model.decode(small, 128).seconds < model.decode(large, 128).seconds
+        assert model.prefill(small, 128).seconds < model.prefill(large, 128).seconds
+        assert model.prefill(small, 128).seconds < model.prefill(small, 1024).seconds
+
+
+def test_bandwidth_and_cores_help_where_they_are_what_is_short():
+    pi, work = load("orange-pi-5-8gb"), work_of(spec_of("llama-3.2-3b"), "q8_0")
+    pi = changed(pi, memory__llm_decode_gb_per_s=None)
+    twice = {"value": 2 * pi.memory.bandwidth_gb_per_s.value, "source": "twice of it"}
+    base = class_speed(machine_of(pi, 4))
+    wider = class_speed(machine_of(changed(pi, memory__bandwidth_gb_per_s=twice), 4))
+    assert wider.decode_s(work, 0) < 0.8 * base.decode_s(work, 0)
+    assert wider.prefill_s(work, 512) > 0.95 * base.prefill_s(work, 512)
+    alone = class_speed(machine_of(pi, 1))
+    assert alone.prefill_s(work, 512) > 3 * base.prefill_s(work, 512)
+
+
+def test_without_a_dot_product_decode_is_bound_by_arithmetic():
+    """The A72 gains little from half the bytes; a bandwidth model would nearly double its rate."""
+    machine = class_speed(machine_of(load("raspberry-pi-4b-4gb"), 4))
+    spec = spec_of("qwen2.5-0.5b")
+    four, eight = (machine.decode_s(work_of(spec, r), 0) for r in ("q4_0", "q8_0"))
+    assert eight < 1.5 * four
+
+
+def test_small_models_stay_in_the_cache():
+    assert streamed(100, 0) == 100
+    assert streamed(100, 50) == 100
+    assert streamed(100, 100) == pytest.approx(100 / 3)
+    assert streamed(100, 1000) == 1
+
+
+def test_an_unknown_bandwidth_widens_the_interval():
+    profile = load("google-pixel-8-8gb")
+    assert profile.memory.bandwidth_gb_per_s is None
+    model = speed_model(profile, "llama.cpp")
+    found = model.decode(work_of(spec_of("smollm2-135m"), "q4_0"), 0)
+    low, high = priors()["class"][profile.cpu.core_class]["decode_interval"]
+    assert "not known" in found.source
+    assert found.high / found.seconds > 1.2 * high and found.low / found.seconds < low / 1.2
+
+
+def test_other_runtimes_say_how_they_were_obtained():
+    found = speed_model(load("google-pixel-9-12gb"), "onnxruntime")
+    base = speed_model(load("google-pixel-9-12gb"), "llama.cpp")
+    work = work_of(spec_of("smollm2-135m"), "int4", "onnx")
+    assert "ratio to llama.cpp on one x86 machine" in found.decode(work, 0).source
+    relative = [m.decode(work, 0).high / m.decode(work, 0).seconds for m in (found, base)]
+    assert relative[0] > relative[1] * 1.2
+
+
+# The choice
+
+
+def test_published_rows_of_this_very_device_come_before_its_class():
+    for device in ("raspberry-pi-5-4gb", "raspberry-pi-5-16gb", "raspberry-pi-cm5-4gb"):
+        model = speed_model(load(device), "llama.cpp")
+        found = model.decode(work_of(spec_of("llama-3.2-3b"), "q4_k_m"), 64)
+        assert "published measurements of Raspberry Pi 5" in found.source
+        # Five boards of the family were seen at 4.5 to 5.6 tok/s.
+        assert 4.2 < 1 / found.seconds < 5.8
+    plain = class_speed(machine_of(load("raspberry-pi-5-4gb"), 4))
+    low, high = plain.decode_interval
+    assert found.high / found.seconds < high and found.low / found.seconds > low
+
+
+def test_an_m2_is_no_m2_max():
+    m2 = changed(load("apple-macbook-air-m2-8gb"), memory__llm_decode_gb_per_s=None)
+    work = work_of(spec_of("llama-3.2-1b"), "q4_0")
+    assert "Mac with M2," not in speed_model(m2, "llama.cpp").decode(work, 0).source
+    assert "of Mac with M2" in speed_model(m2, "llama.cpp").decode(work, 0).source
+    other = changed(m2, cpu__soc="Apple M2 Ultra", memory__bandwidth_gb_per_s=None)
+    assert "scaled" not in speed_model(other, "llama.cpp").decode(work, 0).source
+    same_chip = {"value": 204.8, "source": "another memory"}
+    wider = changed(m2, memory__bandwidth_gb_per_s=same_chip)
+    assert "scaled" not in speed_model(wider, "llama.cpp").decode(work, 0).source
+
+
+def test_a_machine_that_describes_itself_is_found_too():
+    """`devices detect` cannot tell the theoretical bandwidth, and measures a read rate."""
+    pi, work = load("raspberry-pi-5-16gb"), work_of(spec_of("llama-3.2-3b"), "q4_k_m")
+    read = {"value": 11.0, "source": "measured"}
+    itself = changed(pi, memory__bandwidth_gb_per_s=None, memory__read_gb_per_s=read)
+    known, found = (speed_model(p, "llama.cpp").decode(work, 64) for p in (pi, itself))
+    assert found.seconds == pytest.approx(known.seconds)
+    pc = load("framework-laptop-13-ryzen-ai-5-340-16gb")
+    assert "of Framework Laptop 13" in speed_model(pc, "llama.cpp").decode(work, 64).source
+    slotted = speed_model(changed(pc, memory__read_gb_per_s=read), "llama.cpp").decode(work, 64)
+    assert "measured read rate" in slotted.source and "of Framework" not in slotted.source
+
+
+def test_a_stated_decode_rate_sets_the_scale():
+    profile = changed(load("orange-pi-5-8gb"), memory__llm_decode_gb_per_s=None)
+    stated = {"value": 6.4, "source": "a run on this board"}
+    plain = speed_model(profile, "llama.cpp")
+    moved = speed_model(changed(profile, memory__llm_decode_gb_per_s=stated), "llama.cpp")
+    work = work_of(spec_of("llama-3.2-3b"), "q4_k_m")
+    # 2.0 GB read per token at 6.4 GB/s
+    assert 1 / moved.decode(work, 0).seconds == pytest.approx(3.2, rel=0.1)
+    assert moved.prefill(work, 128).seconds == pytest.approx(
+        plain.prefill(work, 128).seconds, rel=0.05
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "recipe", "measured"),
+    [
+        # Decode rates of llama.cpp that people published and the fit does not use.
+        ("raspberry-pi-4b-4gb", "gemma-3-1b-pt", "q4_k_m", 3.56),
+        ("orange-pi-5-16gb", "qwen3-1.7b-base", "q4_0", 20.29),
+        ("apple-macbook-air-m1-8gb", "llama-3.1-8b", "q4_0", 13.3),
+    ],
+)
+def test_rates_that_were_not_fitted_lie_near_the_interval(device, model, recipe, measured):
+    found = speed_model(load(device), "llama.cpp").decode(work_of(spec_of(model), recipe), 64)
+    assert 0.8 / found.high < measured < 1.25 / found.low
+
+
+# Where the constants come from
+
+
+def test_every_published_row_is_used_or_has_a_reason_why_not():
+    own = (
+        1  # The A53 row is from another source than the 1,665 and 164 rows that were gone through.
+    )
+    assert len(rows()) - own + sum(script().left_out().values()) == 1665 + 164
+    for row in rows():
+        assert row.decode or (row.prefill and row.tokens)
+        assert len(row.source) > 5
+
+
+def test_the_fit_uses_the_formulas_of_the_package():
+    """Predictions in vector form are those of ClassSpeed with the same constants."""
+    published = problem()
+    x = published.centres + np.random.default_rng(1).normal(0, 0.3, len(published.centres)) * (
+        published.spreads
+    )
+    x[[i for name, i in published.parameters.index.items() if "@" in name]] = 0
+    module = script()
+    widths = report()["half_widths"]
+    constants = module.write.document(published, x, rows(), module.profiles(), widths)
+    predicted, _ = published.logs(x)
+    checked = 0
+    for at, row in enumerate(rows()):
+        today = all(k == kind for kind, k in row.kernels.items())
+        if row.engine != "llama.cpp" or not (today or row.machine.kernels == "plain"):
+            continue
+        speed = class_speed(row.machine, constants=constants)
+        assert speed.decode_s(row.work, row.depth) == pytest.approx(
+            math.exp(-predicted[0, at]), rel=1e-4
+        )
+        if row.tokens:
+            seconds = speed.prefill_s(row.work, row.tokens)
+            assert row.tokens / seconds == pytest.approx(math.exp(predicted[1, at]), rel=1e-4)
+        checked += 1
+    assert checked > 150
+
+
+def test_the_slopes_of_the_fit_are_those_of_its_formulas():
+    published = problem()
+    rng = np.random.default_rng(2)
+    x = published.centres + rng.normal(0, 0.1, len(published.centres))
+    value, slope = published.logs(x)
+    for at in rng.choice(len(x), 40, replace=False):
+        moved = x.copy()
+        moved[at] += 1e-6
+        change = (published.logs(moved)[0] - value) / 1e-6
+        assert np.allclose(change, slope[:, :, at], atol=1e-4)
+
+
+def test_a_held_out_device_leaves_no_trace():
+    """Whatever a device's rows say, the constants fitted without it stay the same."""
+    devices = np.array([row.device for row in rows()])
+    out = devices != "raspberry-pi-5"
+    tall = [
+        r if use else replace(r, decode=9.0, prefill=90.0 if r.prefill else None)
+        for r, use in zip(rows(), out, strict=True)
+    ]
+    one, other = problem(), script().Problem(tall)
+    assert np.array_equal(one.fit(out, steps=3), other.fit(out, steps=3))
+
+
+def test_the_committed_priors_are_what_the_script_gives():
+    committed = tomllib.loads((ROOT / "src/edgegauge/priors.toml").read_text())
+    given = tomllib.loads(script().write.toml(script().priors(report())))
+    assert _names(committed) == _names(given)
+    for path, value in _leaves(given):
+        found = committed
+        for key in path:
+            found = found[key]
+        assert found == (pytest.approx(value, rel=0.01) if isinstance(value, float) else value), (
+            path
+        )
+
+
+def _leaves(value, path=()):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, value
+
+
+def _names(value):
+    return [path for path, _ in _leaves(value)]
+
+
+def test_the_table_of_the_documentation_is_current():
+    text = (ROOT / "docs/explanation/prediction.md").read_text()
+    assert script().with_table(text, report()) == text
+
+
+def test_the_held_out_errors_are_what_is_claimed():
+    line = report()["table"][0]
+    assert line["part"] == "all"
+    decode, prefill = line["decode, profile"], line["prefill, profile"]
+    assert decode["rows"] > 280 and decode["median"] < 16 and decode["p90"] <= 40
+    assert prefill["median"] < 20
+    for method in ("profile", "one row"):
+        for phase in ("decode", "prefill"):
+            assert 0.75 <= line[f"{phase}, {method}"]["coverage"] <= 0.85
+    assert decode["median"] < line["decode, bandwidth / size"]["median"] / 3
+
+
+def test_the_calibration_row_is_chosen_by_what_it_is():
+    choose = script().evaluate.calibration_row
+    mine = [i for i, row in enumerate(rows()) if row.device == "poco-x7-mt6899"]
+    at = choose(rows(), mine)
+    loud = [replace(r, decode=1000.0) if r.decode else r for r in rows()]
+    assert choose(loud, mine) == at
+    assert rows()[at].recipe in ("q4_0", "q4_k_m")
+
+
+def test_work_of_a_file_is_immutable_and_cached():
+    spec = spec_of("smollm2-135m")
+    assert work_of(spec, "q4_0") is work_of(spec, "q4_0")
+    with pytest.raises(AttributeError):
+        work_of(spec, "q4_0").layers = 3  # type: ignore[misc]
+    assert isinstance(work_of(spec, "q4_0"), Work)
