@@ -1,0 +1,208 @@
+"""Speed by calibration: what short runs on the device itself say of every other model.
+
+    decode  t = bytes past the cache / bandwidth + sum(weights x cost of their type)
+                + layers x t_layer + t_token + attention to the tokens in the cache
+    prefill t = tokens x sum(weights x cost of their type) + attention to the tokens before each
+                + tokens x activations + passes x layers x t_pass + the head, for the last token
+
+Each `x` is one kind of work. `decode_work` and `prefill_work` say how much of it a candidate asks
+for; `measure/calibrate.py` fits a coefficient to each and writes it into the profile, and
+`CalibratedSpeed` multiplies the two. Coefficients are seconds per unit:
+
+    Q4_0, INT8/128, ...  a multiply-add with a weight of this type (prompts have their own)
+    bytes                a byte that comes from memory and not from the last-level cache
+    layer, token         what is spent between products, per layer and per token
+    attention            a multiply-add with a key or value
+    keys                 a byte of keys and values
+    activations          an element that a layer hands on, about the root of its weights
+    pass                 a layer, per piece of the prompt that is computed at once
+
+The interval (80 %) comes from the errors of the coefficients, from the residuals of their fit, and
+from `UNSEEN`: how far other shapes are from such a fit (`scripts/validate_calibration`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from edgegauge.device import Calibration, Coefficient
+from edgegauge.speed import Estimate
+from edgegauge.work import Work
+
+UNSEEN_DECODE = 0.05
+UNSEEN_PREFILL = 0.08
+"""Standard deviation of actual / predicted time over models that no calibration saw, measured by
+`scripts/validate_calibration` on x86-64."""
+
+Z_80 = 1.2816
+"""Standard deviations to either side that hold 80 % of a normal distribution."""
+
+UNRUN_ERROR = 0.3
+"""Of the cost of a weight type that was not run, which is that of the nearest type."""
+
+FEW_TOKENS = 8
+"""LiteRT: what is left of a prompt and shorter than this is read token by token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a runtime goes about a prompt and a cache."""
+
+    batch: int
+    """Prompt tokens computed at once."""
+    spans: tuple[int, ...] = ()
+    """Cache lengths that its graphs attend to, whatever is in the cache; empty: what is in it."""
+
+    def span(self, tokens: int) -> int:
+        """Positions attended to by the last of so many tokens."""
+        return next((span for span in self.spans if tokens <= span), tokens)
+
+
+HABITS = {
+    "llama.cpp": Habits(512),
+    "onnxruntime": Habits(512),
+    "litert": Habits(128, (256, 512, 1280)),
+}
+"""By the name of the runtime's entry point; from measure/runtimes and our TFLite files."""
+
+Terms = dict[str, float]
+"""Kind of work: how much of it."""
+
+
+def decode_work(work: Work, depth: int, cache_bytes: float, habits: Habits) -> Terms:
+    """What a token asks for with `depth` tokens in the cache."""
+    if habits.spans:
+        seen = habits.span(depth + 1)
+        attention = seen * (work.attention_per_token + work.local_attention_per_token)
+        keys = seen * (work.kv_bytes_per_token + work.local_kv_bytes_per_token)
+    else:
+        attention, keys = work.attention(depth + 1), work.kv_bytes(depth + 1)
+    return {
+        **work.weights, "bytes": _past(work, cache_bytes), "layer": work.layers, "token": 1.0,
+        "attention": attention, "keys": keys,
+    }  # fmt: skip
+
+
+def prefill_work(work: Work, tokens: int, habits: Habits) -> Terms:
+    """What a prompt asks for from an empty cache, without its last step (`last_step`)."""
+    if habits.spans:
+        pieces = _pieces(tokens, habits)
+        read, passes = habits.batch * len(pieces), len(pieces)
+        seen = habits.batch * sum(pieces)
+        attention = seen * (work.attention_per_token + work.local_attention_per_token)
+        keys = sum(pieces) * (work.kv_bytes_per_token + work.local_kv_bytes_per_token)
+    else:
+        read, passes = tokens, -(-tokens // habits.batch)
+        near = min(tokens, work.window)
+        attention = _triangle(tokens) * work.attention_per_token
+        # Up to the window each token sees all before it, and then the window.
+        local = _triangle(near) + (tokens - near) * near
+        attention += local * work.local_attention_per_token
+        keys = 0.0
+    terms: Terms = {kind: read * count for kind, count in work.body.items()}
+    terms["attention"], terms["keys"] = attention, keys
+    weights = sum(work.body.values())
+    terms["activations"] = read * math.sqrt(weights * work.layers)
+    terms["pass"] = passes * work.layers
+    return terms
+
+
+def last_step(work: Work, tokens: int, cache_bytes: float, habits: Habits) -> Terms:
+    """What a prompt of so many tokens asks for beside `prefill_work`, in terms of `decode_work`.
+
+    The head for the last token; with spans, whole steps for it and for a short rest.
+    """
+    if habits.spans:
+        rest = (tokens - 1) % habits.batch
+        steps = 1 + (rest if rest < FEW_TOKENS else 0)
+        terms = decode_work(work, tokens - 1, cache_bytes, habits)
+        return {name: steps * amount for name, amount in terms.items()} if steps > 1 else terms
+    body = work.body
+    head = {kind: count - body.get(kind, 0) for kind, count in work.weights.items()}
+    share = sum(head.values()) / sum(work.weights.values())
+    return {**head, "bytes": share * _past(work, cache_bytes)}
+
+
+def _past(work: Work, cache_bytes: float) -> float:
+    """Bytes of weights that come from memory for every token. Smooth around the cache's size: a
+    little less is mostly kept, three times as much is not."""
+    size: int = work.weight_bytes
+    ratio = cache_bytes / size
+    return size / (1 + ratio * ratio * ratio)
+
+
+def _pieces(tokens: int, habits: Habits) -> list[int]:
+    """Positions that each piece of a prompt attends to; the last token is none of them."""
+    before = tokens - 1
+    full, rest = divmod(before, habits.batch)
+    ends = [(i + 1) * habits.batch for i in range(full + (rest >= FEW_TOKENS))]
+    return [habits.span(end) for end in ends]
+
+
+def _triangle(tokens: int) -> float:
+    return tokens * (tokens + 1) / 2
+
+
+class Costs(dict[str, tuple[float, float]]):
+    """Kind of work: seconds per unit and their error; a weight type that was not run takes the
+    cost of the one nearest in bits."""
+
+    def __init__(self, coefficients: dict[str, Coefficient]) -> None:
+        super().__init__({name: (c.value, c.error) for name, c in coefficients.items()})
+
+    def __missing__(self, kind: str) -> tuple[float, float]:
+        bits = bits_of(kind)
+        types = [name for name in self if bits_of(name)]
+        if not bits or not types:
+            return (0.0, 0.0)
+        value, error = self[min(types, key=lambda name: (abs(bits_of(name) - bits), name))]
+        self[kind] = (value, math.hypot(error, UNRUN_ERROR * value))
+        return self[kind]
+
+    def seconds(self, terms: Terms) -> tuple[float, float]:
+        """The time that this work takes, and its variance by the errors alone."""
+        total = variance = 0.0
+        for name, amount in terms.items():
+            value, error = self[name]
+            total += amount * value
+            variance += (amount * error) ** 2
+        return total, variance
+
+
+def bits_of(kind: str) -> int:
+    """The bits of a weight type (Q4_0, INT8/128, F32); 0 for other work."""
+    match = re.fullmatch(r"(?:Q|INT|BF|F)(\d+)([_/].*)?", kind)
+    return int(match[1]) if match else 0
+
+
+class CalibratedSpeed:
+    """A SpeedModel from a calibration, for its number of threads."""
+
+    def __init__(self, runtime: str, calibration: Calibration) -> None:
+        self.threads = calibration.threads
+        self._habits = HABITS[runtime]
+        self._cache_bytes = calibration.cache_bytes
+        self._decode = Costs(calibration.decode)
+        self._prefill = Costs(calibration.prefill)
+        self._decode_spread = math.hypot(UNSEEN_DECODE, calibration.decode_residual)
+        self._prefill_spread = math.hypot(UNSEEN_PREFILL, calibration.prefill_residual)
+        doubt = "" if calibration.trustworthy else ", disturbed"
+        self._source = f"calibration of {runtime} {calibration.runtime_version} here{doubt}"
+
+    def decode(self, work: Work, depth: int) -> Estimate:
+        """Seconds per generated token with `depth` tokens in the cache."""
+        terms = decode_work(work, depth, self._cache_bytes, self._habits)
+        return self._estimate(*self._decode.seconds(terms), self._decode_spread)
+
+    def prefill(self, work: Work, tokens: int) -> Estimate:
+        """Seconds to read a prompt from an empty cache up to the first logits."""
+        most, spread = self._prefill.seconds(prefill_work(work, tokens, self._habits))
+        step = last_step(work, tokens, self._cache_bytes, self._habits)
+        last, more = self._decode.seconds(step)
+        return self._estimate(most + last, spread + more, self._prefill_spread)
+
+    def _estimate(self, seconds: float, variance: float, spread: float) -> Estimate:
+        width = math.exp(Z_80 * math.sqrt(spread * spread + variance / (seconds * seconds)))
+        return Estimate(seconds, seconds / width, seconds * width, self._source)

@@ -1,0 +1,164 @@
+"""From timings of synthetic models to a calibration: coefficients with their errors.
+
+    found = fitted("llama.cpp", timings, cache_bytes=32e6)
+    found.decode["layer"]                # Coefficient(value=1.1e-05, error=2e-07)
+
+Times are positive sums of positive costs, so the fit is least squares without negative coefficients
+(Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23), on relative errors: a model
+of a millisecond per token counts as much as one of a hundred, and one whose runs disagree less. The
+errors of coefficients are those of refits to simulated times, which scatter as the runs and the
+residuals do: unlike a covariance they know that nothing is negative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgegauge.calibration import (
+    HABITS,
+    Costs,
+    Terms,
+    bits_of,
+    decode_work,
+    last_step,
+    prefill_work,
+)
+from edgegauge.device import Coefficient
+from edgegauge.errors import MeasurementError
+from edgegauge.work import Work
+
+LEAST_NOISE = 0.01
+"""No timing is taken to be better than this."""
+
+DRAWS = 200
+"""Refits to times that scatter as these do, whose spread is the error of a coefficient."""
+
+LEAST_WEIGHTS = 0.01
+"""A type with a smaller share of every model's weights has no coefficient."""
+
+LEAST_SHARE = 0.1
+"""Of a prompt's time: at least so much is its own, whatever its last step is taken to need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One model under one workload."""
+
+    work: Work
+    prompt_tokens: int
+    depth: int
+    """Tokens in the cache in the middle of decoding."""
+    decode_s: float
+    """Per token."""
+    prefill_s: float
+    noise: float
+    """Standard deviation of repeated runs, as a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Coefficients of one kind of time, and the standard deviation of measured / fitted."""
+
+    coefficients: dict[str, Coefficient]
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Work that took `seconds`; `known` of them are explained already."""
+
+    terms: Terms
+    seconds: float
+    noise: float
+    known: float = 0.0
+
+
+def fitted(runtime: str, timings: Sequence[Timing], cache_bytes: float) -> tuple[Fit, Fit]:
+    """The fits of decoding and of prompts; MeasurementError where the times allow none."""
+    habits = HABITS[runtime]
+    decode = _fit(
+        [
+            _Row(decode_work(t.work, t.depth, cache_bytes, habits), t.decode_s, t.noise)
+            for t in timings
+        ]
+    )
+    costs = Costs(decode.coefficients)
+    rows = []
+    for t in timings:
+        last, _ = costs.seconds(last_step(t.work, t.prompt_tokens, cache_bytes, habits))
+        known = min(last, (1 - LEAST_SHARE) * t.prefill_s)
+        terms = prefill_work(t.work, t.prompt_tokens, habits)
+        rows.append(_Row(terms, t.prefill_s, t.noise, known))
+    return decode, _fit(rows)
+
+
+def _fit(rows: Sequence[_Row]) -> Fit:
+    import numpy as np
+
+    if not all(row.seconds > 0 for row in rows):
+        raise MeasurementError("a run took no time at all: nothing can be fitted to it")
+    names = sorted({name for row in rows for name, amount in row.terms.items() if amount})
+    names = [name for name in names if not _is_negligible(name, rows)]
+    shares = np.array([[r.terms.get(n, 0.0) / r.seconds for n in names] for r in rows])
+    wanted = np.array([1 - r.known / r.seconds for r in rows])
+    noise = np.array([max(r.noise, LEAST_NOISE) for r in rows])
+    scale = shares.max(axis=0)
+    matrix = shares / scale / noise[:, None]
+    found = non_negative(matrix, wanted / noise)
+    away = matrix @ found - wanted / noise
+    freedom = max(1, len(rows) - int((found > 0).sum()))
+    excess = math.sqrt((away**2).sum() / freedom)
+    draws = np.random.default_rng(0).standard_normal((DRAWS, len(rows))) * max(1.0, excess)
+    refits = [non_negative(matrix, matrix @ found + draw) for draw in draws]
+    errors = np.std(refits, axis=0)
+    residual = excess * math.sqrt(len(rows) / (1 / noise**2).sum())
+    coefficients = {
+        name: Coefficient(value=_rounded(value), error=_rounded(error))
+        for name, value, error in zip(names, found / scale, errors / scale, strict=True)
+    }
+    return Fit(coefficients, round(residual, 4))
+
+
+def _is_negligible(name: str, rows: Sequence[_Row]) -> bool:
+    """Whether this is a weight type that only vectors have: too few to see."""
+    if not bits_of(name):
+        return False
+    weights = (sum(n for kind, n in row.terms.items() if bits_of(kind)) for row in rows)
+    shares = (r.terms.get(name, 0.0) / n for r, n in zip(rows, weights, strict=True))
+    return max(shares) < LEAST_WEIGHTS
+
+
+def non_negative(matrix: Any, wanted: Any) -> Any:
+    """The x >= 0 that minimises |matrix x - wanted|: arrays (rows, columns) and (rows,)."""
+    import numpy as np
+
+    columns = matrix.shape[1]
+    free = np.zeros(columns, bool)
+    found = np.zeros(columns)
+    for _ in range(10 * columns):
+        gain = matrix.T @ (wanted - matrix @ found)
+        gain[free] = 0
+        if gain.max() <= 1e-10:
+            break
+        free[gain.argmax()] = True
+        while True:
+            best = np.zeros(columns)
+            best[free] = np.linalg.lstsq(matrix[:, free], wanted, rcond=None)[0]
+            below = free & (best <= 0)
+            if not below.any():
+                break
+            # Go as far towards the best as nothing becomes negative, and hold what became zero.
+            step = (found[below] / (found[below] - best[below])).min()
+            found += step * (best - found)
+            free &= found > 1e-14
+            found[~free] = 0
+        found = best
+    return found
+
+
+def _rounded(value: float) -> float:
+    """Four significant digits: more mean nothing, and a reader has to pass them over."""
+    return float(f"{value:.4g}")
