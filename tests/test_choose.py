@@ -7,7 +7,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgegauge.budget import Budget, QualityFloor
-from edgegauge.choose import Candidate, choose, dominates, explain, explain_choice, verdict
+from edgegauge.choose import (
+    Candidate,
+    choose,
+    dominates,
+    explain,
+    explain_choice,
+    frontier_of,
+    verdict,
+)
 from edgegauge.figure import Figure
 
 law = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -104,6 +112,13 @@ def test_removing_a_dominated_candidate_changes_nothing(found, budget):
         if dominated and (dropped.key in passing or not passing):
             rest = choose([c for c in found if c.key != dropped.key], budget)
             assert rest.frontier == choice.frontier
+
+
+@law
+@given(candidates())
+def test_the_frontier_is_whom_nobody_dominates(found):
+    undominated = {c.key for c in found if not any(dominates(other, c) for other in found)}
+    assert frontier_of(found) == undominated
 
 
 @law

@@ -10,9 +10,9 @@ from sample_results import evaluation, figure, metered, result
 from edgegauge.artifact import Artifact, ArtifactFile, Manifest, Origin
 from edgegauge.budget import Budget, QualityFloor
 from edgegauge.catalog import load
-from edgegauge.plan import Plan
+from edgegauge.plan import Plan, PlanPrediction
 from edgegauge.result import Percentiles
-from edgegauge.summarise import Outcome, candidate_of, summarise
+from edgegauge.summarise import Outcome, candidate_of, predicted, summarise
 
 
 def outcome(name: str, size: int = 1000, *, trustworthy: bool = True, correct: int = 8) -> Outcome:
@@ -91,3 +91,26 @@ def test_a_disturbance_matters_only_where_it_leaves_a_limit_open(
         plan(decode_tok_per_s=limit), [outcome("a", trustworthy=trustworthy)], []
     )  # fmt: skip
     assert found.trustworthy is believed
+
+
+def test_a_device_that_is_not_here_is_predicted_in_every_format() -> None:
+    asked = PlanPrediction(device="raspberry-pi-5-8gb", models=["smollm2-135m"])
+    ways = [(c.format, c.recipe) for c in predicted(asked, Path()).candidates]
+    assert sorted(ways) == [
+        ("gguf", "q4_0"), ("gguf", "q4_k_m"), ("gguf", "q8_0"),
+        ("onnx", "int4"), ("onnx", "int8"), ("tflite", "int4"), ("tflite", "int8"),
+    ]  # fmt: skip
+
+
+def test_what_a_prediction_leaves_out_is_a_warning() -> None:
+    asked = {"device": "raspberry-pi-5-8gb", "models": ["smollm2-135m"],
+             "formats": ["gguf", "onnx"], "recipes": ["int8", "q4_0"]}  # fmt: skip
+    chosen = predicted(PlanPrediction.model_validate(asked), Path()).candidates
+    assert {(c.format, c.recipe) for c in chosen} == {
+        ("gguf", "q8_0"), ("gguf", "q4_0"), ("onnx", "int8"),
+    }  # fmt: skip
+    both = Plan.model_validate(
+        {"title": "t", "models": ["m"], "recipes": ["q8_0"], "predict": [asked, asked]}
+    )
+    (warning,) = summarise(both, [], []).warnings
+    assert warning.startswith("not predicted: onnx has no recipe 'q4_0'")

@@ -40,6 +40,14 @@ from edgegauge.figure import Figure, Kind, Unit
 from edgegauge.units import JOULES_PER_WH
 from edgegauge.usage import Usage
 
+BATTERY_FIGURES = {
+    "battery_h": "continuous_h",
+    "tokens_per_charge": "tokens_per_charge",
+    "conversations_per_charge": "conversations_per_charge",
+    "added_drain_percent_per_hour": "added_drain_percent_per_hour",
+}
+"""Figures of a candidate (`choose.Candidate`), and their names in what `battery_figures` gives."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:

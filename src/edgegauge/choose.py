@@ -20,13 +20,15 @@ dropped; otherwise it is the peak of resident memory, as a measurement gives it.
 
 Comparing the ends as well as the values makes this a strict partial order, so the frontier does not
 depend on the order of the candidates or on the presence of dominated ones. It is taken over the
-candidates that pass, or over all of them where none passes.
+candidates that pass, or over all of them where none passes, and computed when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from operator import ge
 
 from edgegauge.budget import Budget
 from edgegauge.figure import Figure, Kind
@@ -92,25 +94,38 @@ class Broken:
 class Verdict:
     """A candidate against a budget.
 
-    `broken` holds every limit that is not met, cheapest first; `unknown` names those of them that
-    have no figure; `uncertain` names the limits, met or not, that lie inside a figure's interval.
+    `broken` holds every limit that is not met, cheapest first; `uncertain` names the limits, met or
+    not, that lie inside a figure's interval; `metric` is what the budget's quality counts.
     """
 
     candidate: Candidate
-    passes: bool
     broken: list[Broken]
-    unknown: list[str]
     uncertain: list[str]
     metric: str | None = None
 
+    @property
+    def passes(self) -> bool:
+        """Whether every limit is met."""
+        return not self.broken
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def unknown(self) -> list[str]:
+        """The broken limits that have no figure."""
+        return [broken.limit for broken in self.broken if broken.figure is None]
+
+
+@dataclass(frozen=True)
 class Choice:
-    """All verdicts in the order given, the frontier, and the smallest candidate that passes."""
+    """All verdicts in the order given, and the smallest candidate that passes."""
 
     verdicts: list[Verdict]
-    frontier: set[Key]
     recommended: Candidate | None
+
+    @cached_property
+    def frontier(self) -> set[Key]:
+        """Keys of the candidates on the frontier."""
+        passing = [v.candidate for v in self.verdicts if v.passes]
+        return frontier_of(passing or [v.candidate for v in self.verdicts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +138,13 @@ class _Limit:
     noun: str
     says: str
 
-    def met_by(self, value: float, required: float) -> bool:
-        """Whether a value is on the right side; exactly at the limit passes."""
-        return value <= required if self.at_most else value >= required
+    def judge(self, figure: Figure, required: float) -> tuple[bool, bool]:
+        """Whether the value is on the right side (exactly at the limit passes), and whether the
+        ends of the interval lie on different sides."""
+        least, most = figure.least, figure.most
+        if self.at_most:
+            return figure.value <= required, least <= required < most
+        return figure.value >= required, least < required <= most
 
 
 _LIMITS = (
@@ -142,81 +161,98 @@ _LIMITS = (
 )
 
 
-def _required(budget: Budget, name: str) -> float | None:
-    if name == "quality":
-        return None if budget.quality is None else budget.quality.at_least
-    value: float | None = getattr(budget, name)
-    return value
+_Check = tuple[_Limit, float]
+"""A limit that a budget sets, and what it requires."""
+
+
+def _checks(budget: Budget) -> list[_Check]:
+    required = budget.model_dump() | {"quality": budget.quality and budget.quality.at_least}
+    return [(x, required[x.name]) for x in _LIMITS if required[x.name] is not None]
 
 
 def verdict(candidate: Candidate, budget: Budget) -> Verdict:
     """Check every limit of the budget; figures are compared by value, intervals only noted."""
-    broken, unknown, uncertain = [], [], []
-    for limit in _LIMITS:
-        required = _required(budget, limit.name)
-        if required is None:
-            continue
+    return _verdict(candidate, _checks(budget), _metric(budget))
+
+
+def _metric(budget: Budget) -> str | None:
+    return budget.quality.metric if budget.quality else None
+
+
+def _verdict(candidate: Candidate, checks: list[_Check], metric: str | None) -> Verdict:
+    broken, uncertain = [], []
+    for limit, required in checks:
         figure = candidate.figure(limit.figure)
-        if figure is None:
-            unknown.append(limit.name)
-            broken.append(Broken(limit.name, required, None))
-            continue
-        if not limit.met_by(figure.value, required):
+        met, in_doubt = limit.judge(figure, required) if figure else (False, False)
+        if not met:
             broken.append(Broken(limit.name, required, figure))
-        if limit.met_by(figure.least, required) != limit.met_by(figure.most, required):
+        if in_doubt:
             uncertain.append(limit.name)
-    metric = budget.quality.metric if budget.quality else None
-    return Verdict(candidate, not broken, broken, unknown, uncertain, metric)
+    return Verdict(candidate, broken, uncertain, metric)
+
+
+_Position = tuple[float, ...]
+"""For each known axis the lower end, the value and the upper end, negated where less is better."""
+
+
+def _position(candidate: Candidate) -> tuple[tuple[str, ...], _Position]:
+    """The axes that are known, and where the candidate is on them."""
+    axes: list[str] = []
+    ends: list[float] = []
+    for axis, more_is_better in FRONTIER_AXES.items():
+        figure = candidate.figure(axis)
+        if figure is not None:
+            axes.append(axis)
+            ends += (
+                (figure.least, figure.value, figure.most)
+                if more_is_better
+                else (-figure.most, -figure.value, -figure.least)
+            )
+    return tuple(axes), tuple(ends)
 
 
 def dominates(a: Candidate, b: Candidate) -> bool:
     """Whether `a` is no worse than `b` on every axis and clearly better on one (see above)."""
-    return _dominates(_position(a), _position(b))
-
-
-_Position = tuple[tuple[float, float, float] | None, ...]
-"""Per axis the lower end, the value and the upper end, negated where less is better."""
-
-
-def _position(candidate: Candidate) -> _Position:
-    ends: list[tuple[float, float, float] | None] = []
-    for axis, more_is_better in FRONTIER_AXES.items():
-        figure = candidate.figure(axis)
-        if figure is None:
-            ends.append(None)
-        elif more_is_better:
-            ends.append((figure.least, figure.value, figure.most))
-        else:
-            ends.append((-figure.most, -figure.value, -figure.least))
-    return tuple(ends)
+    (axes, mine), (others, theirs) = _position(a), _position(b)
+    return axes == others and _dominates(mine, theirs)
 
 
 def _dominates(a: _Position, b: _Position) -> bool:
-    clearly = False
-    for x, y in zip(a, b, strict=True):
-        if x is None and y is None:
-            continue
-        if x is None or y is None or x[0] < y[0] or x[1] < y[1] or x[2] < y[2]:
-            return False
-        clearly = clearly or x[0] > y[2]
-    return clearly
+    """For positions on the same axes; clearly better is a lower end above the other's upper end."""
+    if not all(map(ge, a, b)):
+        return False
+    return any(low > high for low, high in zip(a[::3], b[2::3], strict=True))
 
 
-def frontier_of(candidates: Sequence[Candidate]) -> set[Key]:
-    """Keys of the candidates that no other one dominates; empty only for no candidates."""
-    positions = [(c.key, _position(c)) for c in candidates]
-    return {key for key, p in positions if not any(_dominates(q, p) for _, q in positions)}
+def frontier_of(candidates: Iterable[Candidate]) -> set[Key]:
+    """Keys of the candidates that no other one dominates; empty only for no candidates.
+
+    Whoever dominates comes first where positions are sorted downwards, and whoever is dominated is
+    so by a member of the frontier. So each is compared with the members found before it.
+    """
+    found: dict[tuple[str, ...], list[tuple[_Position, Key]]] = {}
+    for candidate in candidates:
+        axes, position = _position(candidate)
+        found.setdefault(axes, []).append((position, candidate.key))
+    frontier: set[Key] = set()
+    for comparable in found.values():
+        members: list[_Position] = []
+        for position, key in sorted(comparable, reverse=True):
+            if not any(_dominates(member, position) for member in members):
+                members.append(position)
+                frontier.add(key)
+    return frontier
 
 
 def choose(candidates: Iterable[Candidate], budget: Budget) -> Choice:
-    """Verdict on each candidate, the frontier, and the smallest on disk that passes.
+    """Verdict on each candidate, and the smallest on disk that passes.
 
     Ties in size go to the lower energy per token (unknown last), then to the name.
     """
-    verdicts = [verdict(c, budget) for c in candidates]
+    checks, metric = _checks(budget), _metric(budget)
+    verdicts = [_verdict(candidate, checks, metric) for candidate in candidates]
     passing = [v.candidate for v in verdicts if v.passes]
-    frontier = frontier_of(passing or [v.candidate for v in verdicts])
-    return Choice(verdicts, frontier, min(passing, key=_smallness, default=None))
+    return Choice(verdicts, min(passing, key=_smallness, default=None))
 
 
 def _smallness(candidate: Candidate) -> tuple[float, bool, float, Key]:
@@ -274,7 +310,7 @@ def explain_choice(choice: Choice) -> str:
     total = len(choice.verdicts)
     if choice.recommended is None:
         return (
-            f"Nothing fits: none of {total} candidates meets every limit. {_main_obstacle(choice)}"
+            f"Nothing fits: none of {total} candidates meets every limit. {_main_obstacles(choice)}"
         )
     best = choice.recommended
     size = format_quantity(best.file_bytes, "bytes")
@@ -286,9 +322,13 @@ def explain_choice(choice: Choice) -> str:
     return f"{text} It {_passing(chosen)}." if chosen.uncertain else text
 
 
-def _main_obstacle(choice: Choice) -> str:
-    """How often each limit was the first to break, commonest first."""
+def _main_obstacles(choice: Choice) -> str:
+    parts = [f"{noun} stops {count}" for noun, count in obstacles(choice).items()]
+    return f"First limit broken: {', '.join(parts)}." if parts else "There were no candidates."
+
+
+def obstacles(choice: Choice) -> dict[str, int]:
+    """How many candidates each limit was the first to stop, in words, commonest first."""
     first = [v.broken[0].limit for v in choice.verdicts if v.broken]
     counts = sorted({(-first.count(name), name) for name in first})
-    parts = [f"{_noun(name)} stops {-count}" for count, name in counts]
-    return f"First limit broken: {', '.join(parts)}." if parts else "There were no candidates."
+    return {_noun(name): -count for count, name in counts}

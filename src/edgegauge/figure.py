@@ -35,6 +35,8 @@ Unit = Literal[
     "nat",
 ]
 
+_KINDS, _UNITS = frozenset(get_args(Kind)), frozenset(get_args(Unit))
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -50,9 +52,9 @@ class Figure:
     high: Finite | None = None
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
+        if self.unit not in _UNITS:
             raise ValueError(f"unknown unit {self.unit!r}")
-        if self.kind not in get_args(Kind):
+        if self.kind not in _KINDS:
             raise ValueError(f"unknown kind {self.kind!r}")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"interval is upside down: {self.low} > {self.high}")

@@ -1,6 +1,7 @@
 """Fitting: every candidate predicted for one device and judged against a budget.
 
-    report = fit(load("raspberry-pi-5-8gb"), subjects, ["q8_0", "q4_k_m"], Budget())
+    candidates = candidates_of(["int8", "int4"], ["gguf", "onnx"])
+    report = fit(load("raspberry-pi-5-8gb"), subjects, candidates.stored, Budget())
     report.choice.recommended
     report.to_json()                    # the document of `edgegauge fit --json`
 
@@ -9,24 +10,49 @@ Without a memory limit in the budget, the limit is what the device lets one appl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgegauge.battery import BATTERY_FIGURES
 from edgegauge.budget import DEFAULT_METRIC, Budget, merge
 from edgegauge.catalog import CatalogEntry
 from edgegauge.choose import Candidate, Choice, Verdict, choose, explain
 from edgegauge.device import DeviceProfile
 from edgegauge.figure import Figure
 from edgegauge.model import ModelSpec
-from edgegauge.predict import DEFAULT_PROMPT_TOKENS, Prediction, default_usage, predict
-from edgegauge.recipe import resolve
+from edgegauge.predict import DEFAULT_PROMPT_TOKENS, RUNTIMES, Prediction, Predictor
+from edgegauge.recipe import resolve_each
 from edgegauge.usage import Usage
 
-DEFAULT_RECIPES = ("q8_0", "q4_0", "q4_k_m")
-"""INT8 and the two INT4 recipes."""
+FORMATS = tuple(RUNTIMES)
 
-FILE_FORMAT = "gguf"
+Recipes = Mapping[str, Sequence[str]]
+"""What each format is tried with, under the names that `recipe.resolve` gives."""
+
+DEFAULT_RECIPES: Recipes = {
+    "gguf": ("q8_0", "q4_0", "q4_k_m"),
+    "onnx": ("int8", "int4"),
+    "tflite": ("int8", "int4"),
+}
+"""INT8 and INT4, of which GGUF has two."""
+
+
+def recipes_for(
+    formats: Sequence[str], recipes: Sequence[str] | None = None
+) -> tuple[Recipes, list[str]]:
+    """The recipes named in every format that has them (None: the usual ones), and sentences on what
+    is left out. InputError for a recipe that none of the formats has."""
+    if recipes is None:
+        return {f: DEFAULT_RECIPES[f] for f in formats}, []
+    found: dict[str, dict[str, None]] = {f: {} for f in formats}
+    left_out: list[str] = []
+    for name in recipes:
+        resolved, refusals = resolve_each(name, formats)
+        for file_format, recipe in resolved.items():
+            found[file_format][recipe] = None
+        left_out += refusals.values()
+    return {f: tuple(names) for f, names in found.items()}, left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +129,7 @@ def _json(figure: Figure | None) -> dict[str, Any] | None:
 def fit(
     device: DeviceProfile,
     subjects: Iterable[Subject],
-    recipes: Sequence[str] = DEFAULT_RECIPES,
+    recipes: Recipes = DEFAULT_RECIPES,
     budget: Budget | None = None,
     *,
     metric: str = DEFAULT_METRIC,
@@ -111,20 +137,19 @@ def fit(
     context: int | None = None,
     usage: Usage | None = None,
 ) -> FitReport:
-    """Predict and judge every subject at every recipe; raises InputError as `predict` does."""
+    """Predict and judge every subject in each format at its recipes; InputError as `predict`."""
     limits = within_device(budget or Budget(), device)
-    names = list(dict.fromkeys(resolve(recipe, FILE_FORMAT) for recipe in recipes))
-    usage = usage or default_usage()
+    predictor = Predictor(device, prompt_tokens=prompt_tokens, context=context, usage=usage)
     predictions, candidates = [], []
     for subject in subjects:
-        for recipe in names:
-            prediction = predict(
-                device, subject.spec, recipe, prompt_tokens=prompt_tokens, context=context,
-                usage=usage,
-            )  # fmt: skip
-            predictions.append(prediction)
-            candidates.append(candidate_of(prediction, subject.quality))
-    return FitReport(device, limits, metric, predictions, choose(candidates, limits), usage)
+        for file_format, names in recipes.items():
+            for recipe in names:
+                prediction = predictor.predict(subject.spec, recipe, file_format)
+                predictions.append(prediction)
+                candidates.append(candidate_of(prediction, subject.quality))
+    return FitReport(
+        device, limits, metric, predictions, choose(candidates, limits), predictor.usage
+    )
 
 
 def within_device(budget: Budget, device: DeviceProfile) -> Budget:
@@ -142,8 +167,39 @@ def candidate_of(prediction: Prediction, quality: Figure | None = None) -> Candi
         parameters=prediction.parameters,
         file_bytes=prediction.file_bytes,
         effective_bits=prediction.effective_bits,
-        figures=prediction.figures() | {"quality": quality},
+        figures=_Figures(prediction, quality),
     )
+
+
+_PREDICTED = frozenset({
+    "decode_tok_per_s", "prefill_tok_per_s", "ttft_s", "peak_memory_bytes",
+    "needed_memory_bytes", "energy_j_per_token",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures(Mapping[str, Figure | None]):
+    """A prediction's figures by their names in `choose.Candidate`. Those of the battery cost more
+    than all others together and few candidates are asked for them, so they are made then."""
+
+    prediction: Prediction
+    quality: Figure | None
+
+    def __getitem__(self, name: str) -> Figure | None:
+        if name in _PREDICTED:
+            figure: Figure | None = getattr(self.prediction, name)
+            return figure
+        if name in BATTERY_FIGURES:
+            return (self.prediction.battery or {}).get(BATTERY_FIGURES[name])
+        if name == "quality":
+            return self.quality
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_PREDICTED, *BATTERY_FIGURES, "quality"))
+
+    def __len__(self) -> int:
+        return len(_PREDICTED) + len(BATTERY_FIGURES) + 1
 
 
 def published_quality(entry: CatalogEntry, metric: str) -> Figure | None:

@@ -113,6 +113,10 @@ class ModelSpec(Document):
             raise ValueError("sliding_window and global_every are given together or not at all")
         return self
 
+    def __hash__(self) -> int:
+        """Specs are keys of many caches; equal ones have equal ids."""
+        return hash(self.id)
+
     @property
     def activation(self) -> Literal["silu", "gelu_tanh"]:
         """The gate's non-linearity."""

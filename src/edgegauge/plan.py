@@ -72,7 +72,9 @@ class PlanPrediction(Document):
     device: str
     models: list[str] | None = None
     """None: the whole catalog."""
-    recipes: list[str] = Field(default=["q8_0", "q4_k_m"], min_length=1)
+    formats: list[FileFormat] = Field(default=list(get_args(FileFormat)), min_length=1)
+    recipes: list[str] | None = Field(default=None, min_length=1)
+    """None: the usual ones of each format (`fit.DEFAULT_RECIPES`)."""
     budget: Budget = Budget()
 
 

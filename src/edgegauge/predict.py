@@ -4,52 +4,53 @@
     prediction.decode_tok_per_s         # Figure(..., kind="predicted", low=..., high=...)
     prediction.outcome                  # "fits", "thrashes" or "out of memory"
 
-Memory is computed (`footprint.py`). Speed comes from the prior of the device's core class
-(`speed.py`), scaled where the profile states a decode rate; its interval is the held-out error of
-that method. Energy is the profile's power times the predicted time. Where the profile lacks what is
-needed the figure is None. docs/explanation/prediction.md states what the errors are.
+    predictor = Predictor(device)       # many candidates on one device
+    predictor.predict(spec, "int4", "onnx")
+
+Memory is computed (`footprint.py`). Speed and its interval come from what is known of the device
+and of the runtime that executes the format (`speed_model.py`). Energy is the profile's power times
+the predicted time. Where the profile lacks what is needed the figure is None.
+docs/explanation/prediction.md states what the errors are.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from edgegauge import usage as usages
 from edgegauge.battery import Costs, battery_figures
 from edgegauge.device import DeviceProfile, Power
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
-from edgegauge.footprint import Footprint, Outcome, footprint
+from edgegauge.footprint import UBATCH, Footprint, Outcome, footprint
 from edgegauge.model import ModelSpec
-from edgegauge.recipe import resolve
-from edgegauge.speed import (
-    Machine,
-    Prior,
-    Work,
-    decode_seconds,
-    machine_of,
-    prefill_seconds,
-    prior_of,
-    stated_interval,
-    work_of,
-)
+from edgegauge.recipe import resolve, tensor_bytes
+from edgegauge.speed import ClassSpeed, Estimate, SpeedModel
+from edgegauge.speed_model import speed_model
+from edgegauge.units import MB
 from edgegauge.usage import Usage
+from edgegauge.work import Work, work_of
+
+RUNTIMES: dict[str, str] = {
+    "gguf": "llama.cpp", "onnx": "onnxruntime", "tflite": "litert"
+}  # fmt: skip
+"""Format: the runtime that executes it, as `speed_model` names it."""
+
+RUNTIME_NAMES: dict[str, str] = {
+    "gguf": "llama.cpp", "onnx": "ONNX Runtime", "tflite": "LiteRT"
+}  # fmt: skip
+"""Format: its runtime, as people call it."""
 
 DEFAULT_PROMPT_TOKENS = 128
 DEFAULT_CONTEXT = 2048
 
 MEMORY_ERROR = 0.08
-"""Largest error of the predicted resident memory in nine measured cases; 3.2 % from 100M parameters
-up (docs/explanation/prediction.md)."""
-
-UNKNOWN_BANDWIDTH = 1.6
-"""Factor by which the bandwidth itself is uncertain where it is the class's median: the measured
-phones have 44 to 85 GB/s around a median of 68."""
+"""Largest error of the predicted memory in the measured cases, which only models below 100M
+parameters come near; above that it is 3.2 % (docs/explanation/memory.md)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What is expected of one candidate on one device. Speeds are None where it cannot run."""
 
@@ -60,7 +61,6 @@ class Prediction:
     parameters: int
     file_bytes: int
     """Tensor data; header and tokenizer come on top."""
-    effective_bits: float
     threads: int
     prompt_tokens: int
     context: int
@@ -75,24 +75,132 @@ class Prediction:
     needed_memory_bytes: Figure
     """The part of it without which the candidate does not run at this speed."""
     energy_j_per_token: Figure | None
-    battery: dict[str, Figure] | None
-    """For the stated usage (`battery.py`)."""
+    predictor: Predictor = field(repr=False, compare=False)
 
-    def figures(self) -> dict[str, Figure | None]:
-        """The figures that a budget can bound, by their names in `choose.Candidate`."""
-        battery = self.battery or {}
-        return {
-            "decode_tok_per_s": self.decode_tok_per_s,
-            "prefill_tok_per_s": self.prefill_tok_per_s,
-            "ttft_s": self.ttft_s,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "needed_memory_bytes": self.needed_memory_bytes,
-            "energy_j_per_token": self.energy_j_per_token,
-            "battery_h": battery.get("continuous_h"),
-            "tokens_per_charge": battery.get("tokens_per_charge"),
-            "conversations_per_charge": battery.get("conversations_per_charge"),
-            "added_drain_percent_per_hour": battery.get("added_drain_percent_per_hour"),
-        }
+    @property
+    def effective_bits(self) -> float:
+        """Bits per parameter."""
+        return 8 * self.file_bytes / self.parameters
+
+    @cached_property
+    def battery(self) -> dict[str, Figure] | None:
+        """For the stated usage (`battery.py`); None without a battery, power or speed."""
+        return self.predictor.battery(self)
+
+
+class Predictor:
+    """Predicts candidates on one device under the same conditions.
+
+    `context` is the room for prompt and answer in tokens (default: 2048, or all that a model has);
+    `threads` defaults to the device's fast cores, `usage` to the shipped `chat`; `ubatch` prompt
+    tokens are computed at once. `memory_speed` asks what a memory so many times as fast would do,
+    which a calibration cannot answer. What depends on the device alone is looked up once.
+    """
+
+    def __init__(
+        self,
+        device: DeviceProfile,
+        *,
+        prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
+        context: int | None = None,
+        threads: int | None = None,
+        ubatch: int = UBATCH,
+        usage: Usage | None = None,
+        memory_speed: float = 1.0,
+    ) -> None:
+        self.device = device
+        self.prompt_tokens = prompt_tokens
+        self.context = context
+        self.threads = threads
+        self.ubatch = ubatch
+        self.memory_speed = memory_speed
+        self.usage = usage or default_usage()
+        self._memory_bytes = device.app_memory_bytes
+        self._features = frozenset(device.cpu.features)
+        self._watts = _watts(device.power) if device.power else None
+        self._speed_models: dict[str, SpeedModel] = {}
+
+    def predict(self, spec: ModelSpec, recipe: str, file_format: str) -> Prediction:
+        """Predict a recipe under the name that `recipe.resolve` gives it.
+
+        Raises InputError for a context or prompt that the model has no room for.
+        """
+        room, prompt = self._tokens(spec)
+        asks = _demand(spec, recipe, file_format, self._features, room, prompt, self.ubatch)
+        outcome = asks.footprint.outcome(self._memory_bytes)
+        speeds = self._speed_model(file_format)
+        waiting_s = self._waiting_s(asks.footprint, outcome)
+        decode = prefill = ttft = energy = None
+        if waiting_s is not None:
+            decode = _rate(1, speeds.decode(asks.work, prompt), waiting_s)
+            first = speeds.prefill(asks.work, prompt)
+            prefill, ttft = _rate(prompt, first, waiting_s), _time(first, waiting_s)
+            energy = _per_token(self._watts, decode) if self._watts else None
+        return Prediction(
+            device=self.device.id, model=spec.id, recipe=recipe, file_format=file_format,
+            parameters=asks.parameters, file_bytes=asks.file_bytes,
+            threads=speeds.threads, prompt_tokens=prompt, context=room,
+            footprint=asks.footprint, outcome=outcome,
+            decode_tok_per_s=decode, prefill_tok_per_s=prefill, ttft_s=ttft,
+            peak_memory_bytes=asks.peak_bytes, needed_memory_bytes=asks.needed_bytes,
+            energy_j_per_token=energy, predictor=self,
+        )  # fmt: skip
+
+    def battery(self, prediction: Prediction) -> dict[str, Figure] | None:
+        """Battery figures of one of its predictions."""
+        watts, battery = self._watts, self.device.battery
+        decode, energy = prediction.decode_tok_per_s, prediction.energy_j_per_token
+        if watts is None or battery is None or decode is None or energy is None:
+            return None
+        idle = self.device.power.idle_w if self.device.power else None
+        # Where idle power is not known, all of the power counts as added: no less can be shown.
+        beyond = _beyond(watts, idle.value if idle else 0.0)
+        prefill = prediction.prefill_tok_per_s
+        costs = Costs(
+            decode_j=energy, decode_w=watts, decode_tok_per_s=decode,
+            prefill_j=_per_token(watts, prefill) if prefill else None, prefill_tok_per_s=prefill,
+            net_decode_j=_per_token(beyond, decode),
+            net_prefill_j=_per_token(beyond, prefill) if prefill else None,
+            waiting_w=Figure(idle.value, "W", "stated", idle.source) if idle else None,
+        )  # fmt: skip
+        return battery_figures(battery, costs, self.usage)
+
+    def _tokens(self, spec: ModelSpec) -> tuple[int, int]:
+        """Room and prompt for this model."""
+        if self.context is None:
+            room = min(DEFAULT_CONTEXT, spec.context)
+            return room, min(self.prompt_tokens, room)
+        if self.context > spec.context:
+            raise InputError(
+                f"{spec.id} was made for {spec.context} tokens of context, "
+                f"{self.context} were asked for"
+            )
+        if self.prompt_tokens > self.context:
+            raise InputError(
+                f"a prompt of {self.prompt_tokens} tokens does not fit in a context of "
+                f"{self.context}"
+            )
+        return self.context, self.prompt_tokens
+
+    def _speed_model(self, file_format: str) -> SpeedModel:
+        found = self._speed_models.get(file_format)
+        if found is None:
+            found = speed_model(self.device, RUNTIMES[file_format], self.threads)
+            if isinstance(found, ClassSpeed):
+                bandwidth = found.bandwidth_bytes_per_s * self.memory_speed
+                found = replace(found, bandwidth_bytes_per_s=bandwidth)
+            self._speed_models[file_format] = found
+        return found
+
+    def _waiting_s(self, needs: Footprint, outcome: Outcome) -> float | None:
+        """Seconds per pass spent on reading weights from storage again; None where it does not
+        run, or at a speed that is not known."""
+        if outcome == "fits":
+            return 0.0
+        storage = self.device.storage_read_mb_per_s
+        if outcome == "out of memory" or storage is None:
+            return None
+        return needs.weights_in_use_bytes / (storage.value * MB)
 
 
 def predict(
@@ -104,98 +212,82 @@ def predict(
     prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
     context: int | None = None,
     threads: int | None = None,
+    ubatch: int = UBATCH,
     usage: Usage | None = None,
 ) -> Prediction:
-    """Predict one candidate on one device.
+    """Predict one candidate on one device, under the conditions of `Predictor`.
 
-    `context` is the room for prompt and answer in tokens (default: 2048, or all that the model
-    has); `threads` defaults to the device's fast cores, `usage` to the shipped `chat`. Raises
-    InputError for a recipe or context that the model does not have, and for other formats.
+    Raises InputError for a recipe that the format has not got, and for a context or prompt that
+    the model has no room for.
     """
-    recipe = resolve(recipe, file_format)
-    if file_format != "gguf":
-        raise InputError(f"only gguf files are predicted so far, not {file_format}")
-    room = _context(spec, context)
-    prompt = min(prompt_tokens, room) if context is None else prompt_tokens
-    if prompt > room:
-        raise InputError(f"a prompt of {prompt} tokens does not fit in a context of {room}")
-    threads = threads or device.cpu.fast_cores
-    needs = footprint(
-        spec, recipe, features=device.cpu.features, context=room, prompt_tokens=prompt
-    )
-    outcome = needs.outcome(device.app_memory_bytes)
-    decode, prefill, ttft = _speeds(device, work_of(spec, recipe), threads, prompt, needs, outcome)
-    energy, battery = _energy(device, decode, prefill, usage or default_usage())
-    parameters = _parameters(spec)
-    return Prediction(
-        device=device.id, model=spec.id, recipe=recipe, file_format=file_format,
-        parameters=parameters, file_bytes=needs.weights_bytes,
-        effective_bits=8 * needs.weights_bytes / parameters,
-        threads=threads, prompt_tokens=prompt, context=room, footprint=needs, outcome=outcome,
-        decode_tok_per_s=decode, prefill_tok_per_s=prefill, ttft_s=ttft,
-        peak_memory_bytes=_memory(needs.peak_bytes, f"memory of llama.cpp at {room} tokens"),
-        needed_memory_bytes=_memory(
-            needs.needed_bytes, f"memory of llama.cpp at {room} tokens, droppable pages left out"
-        ),
-        energy_j_per_token=energy, battery=battery,
+    predictor = Predictor(
+        device, prompt_tokens=prompt_tokens, context=context, threads=threads, ubatch=ubatch,
+        usage=usage,
     )  # fmt: skip
+    return predictor.predict(spec, resolve(recipe, file_format), file_format)
 
 
 @lru_cache(maxsize=1024)
 def _parameters(spec: ModelSpec) -> int:
-    """Counting walks over every tensor, and a fit asks once per recipe."""
+    """Counting walks over the tensors of a block."""
     return spec.parameters
 
 
-def _context(spec: ModelSpec, context: int | None) -> int:
-    if context is None:
-        return min(DEFAULT_CONTEXT, spec.context)
-    if context > spec.context:
-        raise InputError(
-            f"{spec.id} was made for {spec.context} tokens of context, {context} were asked for"
-        )
-    return context
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Demand:
+    """What a candidate asks of every processor with the same instruction sets."""
+
+    parameters: int
+    file_bytes: int
+    work: Work
+    footprint: Footprint
+    peak_bytes: Figure
+    needed_bytes: Figure
 
 
-def _speeds(
-    device: DeviceProfile, work: Work, threads: int, prompt: int, needs: Footprint, outcome: Outcome
-) -> tuple[Figure | None, Figure | None, Figure | None]:
-    """Decode, prefill and time to first token; None where it does not run, or runs from storage
-    of unknown speed."""
-    prior, machine = prior_of(device.cpu), machine_of(device, threads)
-    waiting = 0.0
-    if outcome != "fits":
-        storage = device.storage_read_mb_per_s
-        if outcome == "out of memory" or storage is None:
-            return None, None, None
-        waiting = needs.weights_in_use_bytes / (storage.value * 1e6)
-    decode_s = decode_seconds(work, machine, prior, prompt) + waiting
-    first_s = prefill_seconds(work, machine, prior, prompt) + waiting
-    decode_range, prefill_range = _ranges(device, prior, machine)
-    source = f"prior of {device.cpu.core_class} ({prior.evidence}) on {machine.basis}"
-    if waiting:
-        source += "; weights read from storage for every token"
-    decode = _rate(1 / decode_s, decode_range, f"{source}; {threads} threads")
-    prefill = _rate(prompt / first_s, prefill_range, f"{source}; {threads} threads")
-    low, high = prefill_range
-    ttft = Figure(first_s, "s", "predicted", prefill.source, first_s / high, first_s / low)
-    return decode, prefill, ttft
+@lru_cache(maxsize=16384)
+def _demand(
+    spec: ModelSpec,
+    recipe: str,
+    file_format: str,
+    features: frozenset[str],
+    room: int,
+    prompt: int,
+    ubatch: int,
+) -> _Demand:
+    """Cached, since fifty devices have a dozen sets of features between them."""
+    needs = footprint(
+        spec, recipe, file_format=file_format, features=features, context=room,
+        prompt_tokens=prompt, ubatch=ubatch,
+    )  # fmt: skip
+    memory = f"memory of {RUNTIME_NAMES[file_format]} at {room} tokens"
+    return _Demand(
+        parameters=_parameters(spec),
+        file_bytes=tensor_bytes(spec, recipe, file_format),
+        work=work_of(spec, recipe, file_format),
+        footprint=needs,
+        peak_bytes=_memory(needs.peak_bytes, memory),
+        needed_bytes=_memory(needs.needed_bytes, f"{memory}, droppable pages left out"),
+    )
 
 
-def _ranges(
-    device: DeviceProfile, prior: Prior, machine: Machine
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Factors of the 80 % intervals of decode and prefill."""
-    stated = device.memory.llm_decode_gb_per_s is not None
-    decode = stated_interval() if stated else prior.decode_interval
-    if machine.bandwidth_known or stated:
-        return decode, prior.prefill_interval
-    wide = math.hypot(math.log(decode[1]), math.log(UNKNOWN_BANDWIDTH))
-    return (math.exp(-wide), math.exp(wide)), prior.prefill_interval
+def _rate(tokens: int, time: Estimate, waiting_s: float) -> Figure:
+    """Tokens per second where `tokens` take the estimated time and a wait."""
+    return Figure(
+        tokens / (time.seconds + waiting_s), "tok/s", "predicted", _source(time, waiting_s),
+        tokens / (time.high + waiting_s), tokens / (time.low + waiting_s),
+    )  # fmt: skip
 
 
-def _rate(value: float, interval: tuple[float, float], source: str) -> Figure:
-    return Figure(value, "tok/s", "predicted", source, value * interval[0], value * interval[1])
+def _time(time: Estimate, waiting_s: float) -> Figure:
+    return Figure(
+        time.seconds + waiting_s, "s", "predicted", _source(time, waiting_s),
+        time.low + waiting_s, time.high + waiting_s,
+    )  # fmt: skip
+
+
+def _source(time: Estimate, waiting_s: float) -> str:
+    return f"{time.source}; weights read from storage every time" if waiting_s else time.source
 
 
 def _memory(value: int, source: str) -> Figure:
@@ -209,36 +301,10 @@ def default_usage() -> Usage:
     return usages.load()
 
 
-def _energy(
-    device: DeviceProfile, decode: Figure | None, prefill: Figure | None, usage: Usage
-) -> tuple[Figure | None, dict[str, Figure] | None]:
-    """J/token and battery figures from the profile's power; None without power or speed.
-
-    Power is `load_w`, all cores busy, else `sustained_w`; where both are known they bound it.
-    """
-    power = device.power
-    watts = _watts(power) if power else None
-    if power is None or watts is None or decode is None:
-        return None, None
-    energy = _per_token(watts, decode)
-    if device.battery is None:
-        return energy, None
-    idle = power.idle_w
-    waiting = Figure(idle.value, "W", "stated", idle.source) if idle else None
-    # Where idle power is not known, all of the power counts as added: no less can be shown.
-    beyond = _beyond(watts, idle.value if idle else 0.0)
-    costs = Costs(
-        decode_j=energy, decode_w=watts, decode_tok_per_s=decode,
-        prefill_j=_per_token(watts, prefill) if prefill else None, prefill_tok_per_s=prefill,
-        net_decode_j=_per_token(beyond, decode),
-        net_prefill_j=_per_token(beyond, prefill) if prefill else None, waiting_w=waiting,
-    )  # fmt: skip
-    return energy, battery_figures(device.battery, costs, usage)
-
-
 def _watts(power: Power) -> Figure | None:
-    """Power under load with what it covers, between the load and the limit where both are known."""
-    known = [w for w in (power.load_w, power.sustained_w) if w]
+    """Power while decoding, with what it covers: as seen with a language model, else with all cores
+    busy, else the lasting limit; between the least and the most of those that are known."""
+    known = [w for w in (power.inference_w, power.load_w, power.sustained_w) if w]
     if not known:
         return None
     source = f"{known[0].value:g} W ({power.covers}; {known[0].source})"

@@ -20,7 +20,7 @@ from edgegauge.choose import Candidate, Choice, Verdict, choose, explain, explai
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.figure import Figure
 from edgegauge.find_model import resolve_model
-from edgegauge.fit import FitReport, Subject, fit, published_quality
+from edgegauge.fit import FitReport, Subject, fit, published_quality, recipes_for
 from edgegauge.plan import Plan, PlanPrediction, locate
 from edgegauge.report.summary import (
     BrokenLimit,
@@ -82,7 +82,7 @@ def summarise(
         tools=_tools(results),
         energy_notes=energy_notes(results),
         trustworthy=not _in_doubt(finished, choice),
-        warnings=[*left_out, *_warnings(finished)],
+        warnings=[*left_out, *_not_predicted(plan), *_warnings(finished)],
     )
 
 
@@ -178,14 +178,15 @@ def predicted(asked: PlanPrediction, base: Path) -> DevicePrediction:
     subjects = [
         Subject(f.spec, published_quality(f.entry, metric) if f.entry else None) for f in found
     ]
-    report = fit(
-        device.load(locate(asked.device, base)),
-        subjects,
-        asked.recipes,
-        asked.budget,
-        metric=metric,
-    )
-    return prediction_of(report)
+    recipes, _ = recipes_for(asked.formats, asked.recipes)
+    profile = device.load(locate(asked.device, base))
+    return prediction_of(fit(profile, subjects, recipes, asked.budget, metric=metric))
+
+
+def _not_predicted(plan: Plan) -> list[str]:
+    """What the plan's predictions leave out, each said once."""
+    sentences = [s for asked in plan.predict for s in recipes_for(asked.formats, asked.recipes)[1]]
+    return [f"not predicted: {sentence}" for sentence in dict.fromkeys(sentences)]
 
 
 def prediction_of(report: FitReport) -> DevicePrediction:

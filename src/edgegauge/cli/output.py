@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,7 +31,20 @@ def json_option(function: Function) -> Function:
 
 def emit_json(document: Any) -> None:
     """Print the one document of a `--json` call."""
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+    click.echo(_json(document))
+
+
+def emit_json_list(name: str, documents: Iterable[Any]) -> None:
+    """Print one document, with the list `name` of these; each is printed before the next is made,
+    since together they may be larger than the memory."""
+    click.echo(f'{{\n"format": 1,\n"{name}": [')
+    for index, document in enumerate(documents):
+        click.echo(f"{',' if index else ''}{_json(document)}")
+    click.echo("]\n}")
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def stdout() -> Console:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from edgegauge.battery import BATTERY_FIGURES
 from edgegauge.document import Document
 from edgegauge.figure import Figure
 from edgegauge.result import Result, Summary, Workload
@@ -44,15 +45,6 @@ class CandidateFigures(Document):
     quality: Figure | None = None
     """On the metric that the summary names."""
     perplexity: Figure | None = None
-
-
-BATTERY_FIGURES = {
-    "battery_h": "continuous_h",
-    "tokens_per_charge": "tokens_per_charge",
-    "conversations_per_charge": "conversations_per_charge",
-    "added_drain_percent_per_hour": "added_drain_percent_per_hour",
-}
-"""Battery figures of a candidate, and their names in `Summary.battery` of a result."""
 
 
 def battery_of(summary: Summary) -> dict[str, Figure | None]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edgegauge.battery import BATTERY_FIGURES
 from edgegauge.figure import Figure
 from edgegauge.report.charts import is_recommended
 from edgegauge.report.shown import (
@@ -24,7 +25,6 @@ from edgegauge.report.shown import (
     value_of,
 )
 from edgegauge.report.summary import (
-    BATTERY_FIGURES,
     CandidateKey,
     CandidateRow,
     DevicePrediction,
