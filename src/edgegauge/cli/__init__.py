@@ -16,7 +16,7 @@ from edgegauge import __version__
 from edgegauge.errors import EdgeGaugeError
 
 COMMANDS = {
-    "devices": "Device profiles: list, show, detect this machine, validate, calibrate a meter.",
+    "devices": "Device profiles: list, show, validate; detect and calibrate this machine.",
     "models": "The model catalog; also reads a Hugging Face folder, config.json or GGUF header.",
     "fit": "Predict which models fit a device, how fast, and for how long on battery.",
     "convert": "Export a model to an on-device format at INT4 or INT8.",
