@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from changed_profiles import spec_of
 
-from edgegauge import catalog
 from edgegauge.convert import converter_for, prepare
 from edgegauge.errors import InputError
 from edgegauge.footprint import footprint, inventory
@@ -27,10 +27,6 @@ from edgegauge.result import Workload
 
 DOTPROD = ["neon", "dotprod"]
 AVX2 = ["avx2"]
-
-
-def spec_of(model: str):
-    return catalog.load()[model].spec
 
 
 def test_weights_are_the_recipes_bytes():

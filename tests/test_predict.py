@@ -6,9 +6,9 @@ from itertools import pairwise
 from statistics import median
 
 import pytest
+from changed_profiles import changed, spec_of
 
-from edgegauge import catalog
-from edgegauge.device import DeviceProfile, known_ids, load
+from edgegauge.device import known_ids, load
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 from edgegauge.fit import DEFAULT_RECIPES
@@ -16,21 +16,6 @@ from edgegauge.predict import RUNTIME_NAMES, predict
 from edgegauge.recipe import tensor_bytes
 
 WAYS = [(f, recipe) for f, recipes in DEFAULT_RECIPES.items() for recipe in recipes]
-
-
-def spec_of(model: str):
-    return catalog.load()[model].spec
-
-
-def changed(profile: DeviceProfile, **parts) -> DeviceProfile:
-    value = profile.model_dump()
-    for path, new in parts.items():
-        *above, last = path.split("__")
-        inner = value
-        for key in above:
-            inner = inner[key]
-        inner[last] = new
-    return DeviceProfile.model_validate(value)
 
 
 def value(figure: Figure | None) -> float:

@@ -14,30 +14,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from changed_profiles import changed, spec_of
 
-from edgegauge import catalog
-from edgegauge.device import DeviceProfile, known_ids, load
+from edgegauge.device import known_ids, load
 from edgegauge.speed import class_speed, machine_of, priors, streamed
 from edgegauge.speed_model import speed_model
 from edgegauge.work import Work, work_of
 
 ROOT = Path(__file__).parents[1]
 np = pytest.importorskip("numpy")
-
-
-def spec_of(model: str):
-    return catalog.load()[model].spec
-
-
-def changed(profile: DeviceProfile, **parts) -> DeviceProfile:
-    value = profile.model_dump()
-    for path, new in parts.items():
-        *above, last = path.split("__")
-        inner = value
-        for key in above:
-            inner = inner[key]
-        inner[last] = new
-    return DeviceProfile.model_validate(value)
 
 
 @cache

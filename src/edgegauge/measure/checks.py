@@ -13,17 +13,19 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import entry_points
 from typing import Literal
 
 import psutil
 
+from edgegauge.errors import MissingDependency
 from edgegauge.host.tree import Tree, fields, integer
 from edgegauge.measure import cpu_use, frequencies, heat, supply
 from edgegauge.measure.disturbance import MOST_HOG, MOST_LOAD
 from edgegauge.measure.host import usable_cores
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.meters import Meter, find_meters
+from edgegauge.measure.runtimes import GROUP, Runtime
 from edgegauge.measure.throttling import COOL, SUPPLY
 from edgegauge.units import KIB, MIB
 
@@ -37,12 +39,6 @@ EXTRAS = {
     "hub": ("models by hf:owner/name", ("huggingface_hub",)),
 }
 """Extra: what it is for, and the modules it brings."""
-RUNTIMES = {
-    "llama.cpp": ("llama-cpp-python", "gguf"),
-    "ONNX Runtime": ("onnxruntime", "onnx"),
-    "LiteRT": ("ai-edge-litert", "tflite"),
-}
-"""Runtime: its distribution, and the extra that brings it."""
 WARM_C = 70.0
 """Warmer than this at rest, a machine has little room before it throttles."""
 MOST_SWAP_BYTES = 64 * MIB
@@ -82,12 +78,14 @@ def _extras() -> Iterator[Check]:
 
 
 def _runtimes() -> Iterator[Check]:
-    for name, (distribution, extra) in RUNTIMES.items():
+    """Every registered runtime, by the name and version that it gives itself."""
+    for point in entry_points(group=GROUP):
+        runtime: Runtime = point.load()()
+        name = f"runtime {runtime.name}"
         try:
-            yield Check(f"runtime {name}", "ok", f"{distribution} {version(distribution)}")
-        except PackageNotFoundError:
-            mend = f'pip install "edgegauge[{extra}]"'
-            yield Check(f"runtime {name}", "absent", f"{distribution} is not installed", mend)
+            yield Check(name, "ok", f"version {runtime.version()}")
+        except MissingDependency as missing:
+            yield Check(name, "absent", "it is not installed", missing.hint)
 
 
 def _meters(machine: Machine) -> Iterator[Check]:
