@@ -33,8 +33,8 @@ from edgegauge.work import Work
 
 UNSEEN_DECODE = 0.05
 UNSEEN_PREFILL = 0.08
-"""Standard deviation of actual / predicted time over models that no calibration saw, measured by
-`scripts/validate_calibration` on x86-64."""
+"""Standard deviation of actual / predicted time over models that no calibration saw, assumed.
+`scripts/validate_calibration` measures it (`spread`), which needs a quiet machine."""
 
 Z_80 = 1.2816
 """Standard deviations to either side that hold 80 % of a normal distribution."""

@@ -5,9 +5,9 @@
 
 Times are positive sums of positive costs, so the fit is least squares without negative coefficients
 (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23), on relative errors: a model
-of a millisecond per token counts as much as one of a hundred, and one whose runs disagree less. The
-errors of coefficients are those of refits to simulated times, which scatter as the runs and the
-residuals do: unlike a covariance they know that nothing is negative.
+of a millisecond per token counts as much as one of a hundred. The errors of coefficients are those
+of refits to simulated times, which scatter as the runs or the residuals do: unlike a covariance
+they know that nothing is negative.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from edgegauge.calibration import (
@@ -72,18 +73,17 @@ class _Row:
 
     terms: Terms
     seconds: float
-    noise: float
     known: float = 0.0
 
 
 def fitted(runtime: str, timings: Sequence[Timing], cache_bytes: float) -> tuple[Fit, Fit]:
     """The fits of decoding and of prompts; MeasurementError where the times allow none."""
     habits = HABITS[runtime]
+    # The noise of one workload is known from two runs only, too few to weigh it by.
+    noise = max(median(t.noise for t in timings), LEAST_NOISE)
     decode = _fit(
-        [
-            _Row(decode_work(t.work, t.depth, cache_bytes, habits), t.decode_s, t.noise)
-            for t in timings
-        ]
+        [_Row(decode_work(t.work, t.depth, cache_bytes, habits), t.decode_s) for t in timings],
+        noise,
     )
     costs = Costs(decode.coefficients)
     rows = []
@@ -91,11 +91,11 @@ def fitted(runtime: str, timings: Sequence[Timing], cache_bytes: float) -> tuple
         last, _ = costs.seconds(last_step(t.work, t.prompt_tokens, cache_bytes, habits))
         known = min(last, (1 - LEAST_SHARE) * t.prefill_s)
         terms = prefill_work(t.work, t.prompt_tokens, habits)
-        rows.append(_Row(terms, t.prefill_s, t.noise, known))
-    return decode, _fit(rows)
+        rows.append(_Row(terms, t.prefill_s, known))
+    return decode, _fit(rows, noise)
 
 
-def _fit(rows: Sequence[_Row]) -> Fit:
+def _fit(rows: Sequence[_Row], noise: float) -> Fit:
     import numpy as np
 
     if not all(row.seconds > 0 for row in rows):
@@ -104,17 +104,15 @@ def _fit(rows: Sequence[_Row]) -> Fit:
     names = [name for name in names if not _is_negligible(name, rows)]
     shares = np.array([[r.terms.get(n, 0.0) / r.seconds for n in names] for r in rows])
     wanted = np.array([1 - r.known / r.seconds for r in rows])
-    noise = np.array([max(r.noise, LEAST_NOISE) for r in rows])
     scale = shares.max(axis=0)
-    matrix = shares / scale / noise[:, None]
-    found = non_negative(matrix, wanted / noise)
-    away = matrix @ found - wanted / noise
+    matrix = shares / scale
+    found = non_negative(matrix, wanted)
+    away = matrix @ found - wanted
     freedom = max(1, len(rows) - int((found > 0).sum()))
-    excess = math.sqrt((away**2).sum() / freedom)
-    draws = np.random.default_rng(0).standard_normal((DRAWS, len(rows))) * max(1.0, excess)
+    residual = math.sqrt((away**2).sum() / freedom)
+    draws = np.random.default_rng(0).standard_normal((DRAWS, len(rows))) * max(residual, noise)
     refits = [non_negative(matrix, matrix @ found + draw) for draw in draws]
     errors = np.std(refits, axis=0)
-    residual = excess * math.sqrt(len(rows) / (1 / noise**2).sum())
     coefficients = {
         name: Coefficient(value=_rounded(value), error=_rounded(error))
         for name, value, error in zip(names, found / scale, errors / scale, strict=True)
