@@ -66,16 +66,40 @@ class Prediction:
     context: int
     footprint: Footprint
     outcome: Outcome
-    decode_tok_per_s: Figure | None
-    """With the prompt in the cache."""
-    prefill_tok_per_s: Figure | None
-    ttft_s: Figure | None
     peak_memory_bytes: Figure
     """Resident memory where nothing presses on it."""
     needed_memory_bytes: Figure
     """The part of it without which the candidate does not run at this speed."""
-    energy_j_per_token: Figure | None
+    decode_time: Estimate | None
+    """Of a token, with the prompt in the cache; None where it does not run at a known speed."""
+    prefill_time: Estimate | None
+    """Of the prompt."""
+    waiting_s: float
+    """What reading weights from storage again adds to either."""
     predictor: Predictor = field(repr=False, compare=False)
+
+    # The figures below are made when they are asked for: of a thousand candidates few are shown.
+
+    @cached_property
+    def decode_tok_per_s(self) -> Figure | None:
+        """With the prompt in the cache."""
+        return _rate(1, self.decode_time, self.waiting_s)
+
+    @cached_property
+    def prefill_tok_per_s(self) -> Figure | None:
+        """Of a prompt of `prompt_tokens`, from an empty cache."""
+        return _rate(self.prompt_tokens, self.prefill_time, self.waiting_s)
+
+    @cached_property
+    def ttft_s(self) -> Figure | None:
+        """Time to the first token after such a prompt."""
+        return _time(self.prefill_time, self.waiting_s)
+
+    @cached_property
+    def energy_j_per_token(self) -> Figure | None:
+        """Of a generated token; None without power."""
+        watts, decode = self.predictor.watts, self.decode_tok_per_s
+        return _per_token(watts, decode) if watts and decode else None
 
     @property
     def effective_bits(self) -> float:
@@ -117,7 +141,7 @@ class Predictor:
         self.usage = usage or default_usage()
         self._memory_bytes = device.app_memory_bytes
         self._features = frozenset(device.cpu.features)
-        self._watts = _watts(device.power) if device.power else None
+        self.watts = _watts(device.power) if device.power else None
         self._speed_models: dict[str, SpeedModel] = {}
 
     def predict(self, spec: ModelSpec, recipe: str, file_format: str) -> Prediction:
@@ -130,25 +154,21 @@ class Predictor:
         outcome = asks.footprint.outcome(self._memory_bytes)
         speeds = self._speed_model(file_format)
         waiting_s = self._waiting_s(asks.footprint, outcome)
-        decode = prefill = ttft = energy = None
-        if waiting_s is not None:
-            decode = _rate(1, speeds.decode(asks.work, prompt), waiting_s)
-            first = speeds.prefill(asks.work, prompt)
-            prefill, ttft = _rate(prompt, first, waiting_s), _time(first, waiting_s)
-            energy = _per_token(self._watts, decode) if self._watts else None
+        runs = waiting_s is not None
         return Prediction(
             device=self.device.id, model=spec.id, recipe=recipe, file_format=file_format,
             parameters=asks.parameters, file_bytes=asks.file_bytes,
             threads=speeds.threads, prompt_tokens=prompt, context=room,
             footprint=asks.footprint, outcome=outcome,
-            decode_tok_per_s=decode, prefill_tok_per_s=prefill, ttft_s=ttft,
             peak_memory_bytes=asks.peak_bytes, needed_memory_bytes=asks.needed_bytes,
-            energy_j_per_token=energy, predictor=self,
+            decode_time=speeds.decode(asks.work, prompt) if runs else None,
+            prefill_time=speeds.prefill(asks.work, prompt) if runs else None,
+            waiting_s=waiting_s or 0.0, predictor=self,
         )  # fmt: skip
 
     def battery(self, prediction: Prediction) -> dict[str, Figure] | None:
         """Battery figures of one of its predictions."""
-        watts, battery = self._watts, self.device.battery
+        watts, battery = self.watts, self.device.battery
         decode, energy = prediction.decode_tok_per_s, prediction.energy_j_per_token
         if watts is None or battery is None or decode is None or energy is None:
             return None
@@ -271,15 +291,19 @@ def _demand(
     )
 
 
-def _rate(tokens: int, time: Estimate, waiting_s: float) -> Figure:
+def _rate(tokens: int, time: Estimate | None, waiting_s: float) -> Figure | None:
     """Tokens per second where `tokens` take the estimated time and a wait."""
+    if time is None:
+        return None
     return Figure(
         tokens / (time.seconds + waiting_s), "tok/s", "predicted", _source(time, waiting_s),
         tokens / (time.high + waiting_s), tokens / (time.low + waiting_s),
     )  # fmt: skip
 
 
-def _time(time: Estimate, waiting_s: float) -> Figure:
+def _time(time: Estimate | None, waiting_s: float) -> Figure | None:
+    if time is None:
+        return None
     return Figure(
         time.seconds + waiting_s, "s", "predicted", _source(time, waiting_s),
         time.low + waiting_s, time.high + waiting_s,
