@@ -1,4 +1,4 @@
-"""Encoders through the command line: convert to three formats, and measure two of them on text."""
+"""Encoders through the command line: convert to three formats, and measure them on text."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ def test_convert_then_measure_on_text(file_format: str, tmp_path: Path) -> None:
     assert document["summary"]["tokens_per_s"]["value"] > 0
 
 
-def test_an_encoder_in_gguf_is_converted_but_not_measured(
+def test_an_encoder_in_gguf_takes_nothing_but_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_encoder(tmp_path / "m", "distilbert")
     assert not invoke("convert", str(tmp_path / "m"), "--recipe", "q8_0", "-o", str(tmp_path))
-    text = tmp_path / "x.txt"
+    model, text = str(tmp_path / "m-q8_0.gguf"), tmp_path / "x.txt"
     text.write_text("some words")
-    for call in (["measure"], ["evaluate", "--text", str(text)]):
-        assert invoke(*call, str(tmp_path / "m-q8_0.gguf")) == 1
+    for call in (["measure", model], ["evaluate", "--text", str(text), model]):
+        assert invoke(*call) == 1
         assert "is an encoder, which turns texts into vectors" in capsys.readouterr().err
+    assert invoke("measure", model) == 1
+    assert "--text FILE" in capsys.readouterr().err

@@ -31,7 +31,7 @@ class GraphFacts(Document):
     """The file that ran, and its inputs as they were fed."""
 
     name: str
-    format: Literal["onnx", "tflite"]
+    format: Literal["onnx", "tflite", "gguf"]
     file_bytes: int
     """With the files of external data that it names."""
     sha256: str

@@ -16,7 +16,7 @@ from edgegauge.cli.measure_options import Asked, measure_options
 from edgegauge.cli.measure_show import show
 from edgegauge.cli.output import emit_json, json_option, progress, stderr, warn
 from edgegauge.document import write_json
-from edgegauge.errors import EXIT_NOT_TRUSTWORTHY, RunTimeout
+from edgegauge.errors import EXIT_NOT_TRUSTWORTHY, InputError, RunTimeout
 from edgegauge.measure.graphs import graph_format
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.manager import measure_grid, name_of
@@ -47,13 +47,13 @@ def command(
     """Run ARTIFACT here and record speed, latency, memory and energy.
 
     ARTIFACT is a model file, or a folder that holds one; an ONNX or TFLite file that is no language
-    model is run on random inputs, or on --text. Comma lists of --prompt-tokens, --depth
-    and --parallel make a grid, whose configurations take turns. The results are written even where
-    the machine disturbed them; the exit status is 4 then.
+    model is run on random inputs, or on --text, and an encoder in GGUF on --text. Comma lists of
+    --prompt-tokens, --depth and --parallel make a grid, whose configurations take turns. The
+    results are written even where the machine disturbed them; the exit status is 4 then.
     """
     profile = devices.load(device) if device else None
     wanted = Asked(**asked)
-    graph = graph_of(artifact)
+    graph = graph_of(artifact, text=wanted.text is not None)
     if graph is not None:
         return _graph(graph, wanted, output, as_json)
     check_options(click.get_current_context(), graph=False)
@@ -82,13 +82,24 @@ def command(
     return _status(results)
 
 
-def graph_of(path: Path) -> Path | None:
-    """The ONNX or TFLite file there, unless a manifest calls it a language model; else None."""
-    if not path.is_dir() and not manifest_path(path).exists():
+def graph_of(path: Path, *, text: bool) -> Path | None:
+    """The ONNX or TFLite file or GGUF encoder there, unless a manifest calls it a language model.
+
+    Else None, as for a GGUF file that cannot be read: llama.cpp says why. InputError says it here
+    where a manifest or a `text` to encode makes it an encoder.
+    """
+    if path.is_dir() or manifest_path(path).exists():
+        artifact = open_artifact(path)
+        path = artifact.path
+        if artifact.manifest is not None:
+            is_encoder = artifact.manifest.encoder is not None
+            return path if is_encoder and graph_format(path) is not None else None
+    try:
         return path if graph_format(path) is not None else None
-    artifact = open_artifact(path)
-    is_encoder = artifact.manifest is not None and artifact.manifest.encoder is not None
-    return artifact.path if is_encoder and graph_format(artifact.path) is not None else None
+    except InputError:
+        if text:
+            raise
+        return None
 
 
 def _graph(path: Path, asked: Asked, output: Path | None, as_json: bool) -> int:

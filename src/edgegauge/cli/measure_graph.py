@@ -1,4 +1,4 @@
-"""`edgegauge measure` on an ONNX or TFLite file that is not one of our language models."""
+"""`edgegauge measure` on an ONNX or TFLite file that is no language model, or a GGUF encoder."""
 
 from __future__ import annotations
 

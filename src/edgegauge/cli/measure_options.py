@@ -149,7 +149,8 @@ _OPTIONS = [
     ),
     click.option(
         "--text", type=click.Path(path_type=Path, dir_okay=False),
-        help="Encoder graphs: UTF-8 text whose lines are the inputs.  [default: random values]",
+        help="Encoders: UTF-8 text whose lines are the inputs; those in GGUF need it.  "
+        "[default: random values]",
     ),
     click.option(
         "--shape", metavar="NAME=N,N,...", multiple=True,

@@ -33,7 +33,7 @@ from edgegauge.measure import host, trust
 from edgegauge.measure.child import Message
 from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.finding import Finding
-from edgegauge.measure.graphs import graph_format, graph_runtime_for
+from edgegauge.measure.graphs import TEXT_ONLY, graph_format, graph_runtime_for
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.memory import settle_file
 from edgegauge.measure.memory_outcome import outcome
@@ -68,9 +68,7 @@ def measure_graph(
     false.
     """
     machine = machine or Machine()
-    file_format = graph_format(path)
-    if file_format is None or not path.is_file():
-        raise InputError(f"no such ONNX or TFLite file: {path}")
+    file_format = _format(path, text)
     runtime = graph_runtime_for(file_format)
     tool = Tool(edgegauge=__version__, runtime=runtime.name, runtime_version=runtime.version())
     metering = Metering(energy, machine, timeout_s)
@@ -99,6 +97,18 @@ def measure_graph(
         created=now(),
     )
     return _with_energy(result, metering, job, progress)
+
+
+def _format(path: Path, text: str | None) -> str:
+    file_format = graph_format(path)
+    if file_format is None or not path.is_file():
+        raise InputError(f"no such ONNX or TFLite file or GGUF encoder: {path}")
+    if file_format == TEXT_ONLY and text is None:
+        raise InputError(
+            f"{path.name} is an encoder, which turns texts into vectors: it needs texts",
+            hint="give a file of one text per line: --text FILE",
+        )
+    return file_format
 
 
 @dataclass(slots=True)

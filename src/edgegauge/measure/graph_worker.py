@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,15 @@ def facts_of(session: GraphSession) -> dict[str, Any]:
     }
 
 
+def tokenize_of(session: GraphSession, path: Path) -> Callable[[str], list[int]]:
+    """The file's own vocabulary where it has one, else the tokenizer beside it; InputError."""
+    own: Callable[[str], list[int]] | None = getattr(session, "tokenize", None)
+    if own is not None:
+        return own
+    tokenizer = tokenizer_beside(path)
+    return lambda text: tokenizer.encode(text).ids
+
+
 class Feeder:
     """The inputs of a job, fed one after the other; random ones are a single input."""
 
@@ -89,8 +99,9 @@ class Feeder:
         self._session = session
         self.tokens: list[int] | None = None
         if job["text"]:
-            tokenizer, texts = tokenizer_beside(Path(job["path"])), texts_of(job["text"])
-            found = text_inputs(session.inputs, tokenizer, texts, workload["seed"])
+            tokenize = tokenize_of(session, Path(job["path"]))
+            texts = texts_of(job["text"])
+            found = text_inputs(session.inputs, tokenize, texts, workload["seed"])
             self._inputs, self.tokens = found
         else:
             self._inputs = [random_inputs(session.inputs, workload["shapes"], workload["seed"])]

@@ -1,4 +1,4 @@
-"""Graph runtimes: what executes an ONNX or TFLite file as a plain function of tensors.
+"""Graph runtimes: what executes an ONNX or TFLite file, or an encoder in GGUF, as a plain function.
 
 A graph runtime is an entry point of the group `edgegauge.graph_runtimes` that names a class without
 arguments, cheap to import. Language models have a protocol of their own (`measure.runtimes`).
@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgegauge.errors import InputError
+from edgegauge.gguf_reader import read_header
 
 GROUP = "edgegauge.graph_runtimes"
 FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
+TEXT_ONLY = "gguf"
+"""The format whose graphs take nothing but text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class TensorSpec:
 
 
 class GraphSession(Protocol):
-    """A loaded graph."""
+    """A loaded graph; where the file holds a vocabulary, with `tokenize(text) -> list[int]` too."""
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
@@ -72,8 +75,22 @@ class GraphRuntime(Protocol):
 
 
 def graph_format(path: Path) -> str | None:
-    """The format that the file's name tells, `onnx` or `tflite`; None for any other."""
-    return FORMATS.get(path.suffix.lower())
+    """The format that the file's name tells, `onnx` or `tflite`, or `gguf` for an encoder in it.
+
+    None for any other; InputError for a GGUF file whose header cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".gguf" and path.is_file() and _is_encoder(path):
+        return "gguf"
+    return FORMATS.get(suffix)
+
+
+def _is_encoder(path: Path) -> bool:
+    """Whether its attention looks both ways and it pools, as llama.cpp's converter tells."""
+    metadata = read_header(path).metadata
+    architecture = metadata.get("general.architecture")
+    looks_both_ways = metadata.get(f"{architecture}.attention.causal") is False
+    return looks_both_ways and f"{architecture}.pooling_type" in metadata
 
 
 def graph_runtime_for(file_format: str) -> GraphRuntime:

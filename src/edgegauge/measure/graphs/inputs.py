@@ -9,7 +9,7 @@ depend on values.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,10 @@ def tokenizer_beside(model: Path) -> Tokenizer:
 
 
 def text_inputs(
-    specs: Sequence[TensorSpec], tokenizer: Tokenizer, texts: Sequence[str], seed: int
+    specs: Sequence[TensorSpec],
+    tokenize: Callable[[str], list[int]],
+    texts: Sequence[str],
+    seed: int,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The inputs of each text, and its number of tokens; shuffled, so that lengths mix.
 
@@ -125,7 +128,7 @@ def text_inputs(
         raise InputError(f"text needs an input {IDS} of two dimensions, the graph has {names}")
     order = list(texts)
     random.Random(seed).shuffle(order)
-    encoded = [tokenizer.encode(text).ids for text in order]
+    encoded = [tokenize(text) for text in order]
     fixed = ids.shape[1]
     rows = [row[:fixed] if fixed else row for row in encoded if row]
     if not rows:

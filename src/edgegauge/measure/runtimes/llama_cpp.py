@@ -372,12 +372,8 @@ class LlamaCppSession:
     def facts(self) -> dict[str, Any]:
         """Sizes, buffer bytes and instruction sets, as llama.cpp reports them."""
         library = self._library
-        info = library.llama_print_system_info().decode("utf-8", "replace")
-        features = [part.split("=")[0].split(":")[-1].strip() for part in info.split("|")]
-        llama_version = getattr(library, "llama_version", None)
-        release = llama_version().decode() if llama_version else "of unknown version"
         return {
-            "source": f"llama.cpp {release} via llama-cpp-python {library.__version__}",
+            **llama_log.about(library),
             "buffers_bytes": llama_log.buffer_bytes(self._said),
             "flash_attention": llama_log.flash_attention(self._said),
             "context_tokens": library.llama_n_ctx(self._context),
@@ -386,7 +382,6 @@ class LlamaCppSession:
             "threads": self._threads,
             "parameters": library.llama_model_n_params(self._model),
             "tensor_bytes": library.llama_model_size(self._model),
-            "features": [name for name in features if name],
         }
 
     def close(self) -> None:

@@ -64,6 +64,18 @@ def _receive(level: int, text: bytes, _: Any) -> None:
         _lines.append((level, decoded))
 
 
+def about(library: Any) -> dict[str, Any]:
+    """Its version as the source of figures, and the instruction sets that it uses."""
+    info = library.llama_print_system_info().decode("utf-8", "replace")
+    features = [part.split("=")[0].split(":")[-1].strip() for part in info.split("|")]
+    llama_version = getattr(library, "llama_version", None)
+    release = llama_version().decode() if llama_version else "of unknown version"
+    return {
+        "source": f"llama.cpp {release} via llama-cpp-python {library.__version__}",
+        "features": [name for name in features if name],
+    }
+
+
 def is_about_memory(said: str) -> bool:
     """Whether a complaint says that memory could not be had."""
     return bool(_MEMORY.search(said))
