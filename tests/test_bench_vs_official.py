@@ -39,7 +39,7 @@ def test_ratios_are_of_neighbours(script: Any, monkeypatch: pytest.MonkeyPatch) 
     said = iter(["200 20", "100 10", "20 2", "10 1", "100 10", "50 5"])
     monkeypatch.setattr(script, "output", lambda command: next(said))
     read = lambda text: tuple(map(float, text.split()))  # noqa: E731
-    found = script.rates_of([["ours"], ["official"]], read, 3)
+    found = script.rates_of("x", [["ours"], ["official"]], read, 3)
     for phase in ("prefill", "decode"):
         assert found[phase]["ratio"] == pytest.approx(2)
         assert found[phase]["low"] == pytest.approx(2)
