@@ -12,7 +12,8 @@ from make_bigram import write_bigram
 
 from edgegauge.cli import main
 from edgegauge.document import read_json
-from edgegauge.evaluate import EvaluationResult, manager
+from edgegauge.evaluate import manager
+from edgegauge.evaluate.result import EvaluationResult
 
 pytest.importorskip("llama_cpp")
 

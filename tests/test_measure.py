@@ -21,7 +21,8 @@ from edgegauge.artifact import Artifact, ArtifactFile, Manifest, Origin, sha256_
 from edgegauge.errors import InputError, MeasurementError, RunTimeout
 from edgegauge.host.tree import Tree
 from edgegauge.measure import series
-from edgegauge.measure.manager import check_memory, default_threads, measure
+from edgegauge.measure.host import default_threads
+from edgegauge.measure.manager import check_memory, measure
 from edgegauge.model import ModelSpec
 from edgegauge.result import Result, Workload
 from edgegauge.units import format_bytes

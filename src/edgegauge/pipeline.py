@@ -33,8 +33,8 @@ from edgegauge.evaluate.manager import evaluate
 from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.host.tree import Tree
 from edgegauge.measure.energy_run import EnergyOptions
-from edgegauge.measure.host import cpu_model
-from edgegauge.measure.manager import default_threads, measure
+from edgegauge.measure.host import cpu_model, default_threads
+from edgegauge.measure.manager import measure
 from edgegauge.measure.metering import battery_here, with_battery
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.plan import LADDER_PREFIX, Plan, locate

@@ -31,7 +31,7 @@ from edgegauge.errors import (
     MeasurementError,
 )
 from edgegauge.measure import child
-from edgegauge.measure.manager import default_threads
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import Recipe

@@ -20,7 +20,7 @@ from edgegauge.document import parse
 from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import EdgeGaugeError, InputError, MeasurementError
 from edgegauge.measure import child
-from edgegauge.measure.manager import default_threads
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.verification import EncoderVerification
 from edgegauge.verify import Progress, settled, told

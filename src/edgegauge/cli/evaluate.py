@@ -20,8 +20,9 @@ from edgegauge.cli.output import (
     warn,
 )
 from edgegauge.document import Document, write_json
-from edgegauge.evaluate import EvaluationResult, evaluate
 from edgegauge.evaluate.against import AgainstResult, compare_with
+from edgegauge.evaluate.manager import evaluate
+from edgegauge.evaluate.result import EvaluationResult
 from edgegauge.verification import Verification
 from edgegauge.verify import verify_again
 

@@ -12,7 +12,7 @@ from edgegauge.cli.measure_show import cells, percentiles, source_lines
 from edgegauge.cli.output import progress, stdout, table
 from edgegauge.graph_result import GraphResult, GraphWorkload
 from edgegauge.measure.graph_manager import measure_graph
-from edgegauge.measure.manager import default_threads
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.prompt import read_prompt
 from edgegauge.units import format_bytes
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from edgegauge.measure.energy_run import EnergyOptions
-from edgegauge.measure.manager import default_threads, grid
+from edgegauge.measure.host import default_threads
+from edgegauge.measure.manager import grid
 from edgegauge.measure.prompt import read_prompt
 from edgegauge.measure.steadiness import SustainedOptions
 from edgegauge.result import Workload

@@ -35,7 +35,7 @@ from edgegauge.evaluate.task import read_text
 from edgegauge.figure import Figure
 from edgegauge.measure import child
 from edgegauge.measure.facts import artifact_facts, digest_of
-from edgegauge.measure.manager import default_threads
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.runtimes import Session, runtime_for
 from edgegauge.result import ArtifactFacts, Tool
 from edgegauge.verification import Agreement

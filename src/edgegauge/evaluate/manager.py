@@ -15,7 +15,7 @@ from edgegauge.evaluate.task import Task, Text, read_task, read_text
 from edgegauge.evaluate.worker import Job
 from edgegauge.measure import child
 from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
-from edgegauge.measure.manager import default_threads
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.result import ArtifactFacts, Tool
 from edgegauge.units import MB

@@ -93,6 +93,11 @@ def cpu_model() -> str:
     return model
 
 
+def default_threads() -> int:
+    """Physical cores that this process may use, on this machine."""
+    return usable_cores(Tree())
+
+
 def usable_cores(tree: Tree) -> int:
     """Physical cores this process may use: affinity and control-group quota applied."""
     cpu = _cpu(tree)

@@ -182,11 +182,6 @@ def grid(
     ]
 
 
-def default_threads() -> int:
-    """Physical cores that this process may use."""
-    return host.usable_cores(Tree())
-
-
 def check_memory(artifact: Artifact, workload: Workload, tree: Tree) -> list[str]:
     """Warnings about memory; MeasurementError where the artifact exceeds what a process can have.
 
