@@ -6,7 +6,7 @@
                 + tokens x activations + passes x layers x t_pass + the head, for the last token
 
 Each `x` is one kind of work. `decode_work` and `prefill_work` say how much of it a candidate asks
-for; `measure/calibrate.py` fits a coefficient to each and writes it into the profile, and
+for; `calibrate.py` fits a coefficient to each and writes it into the profile, and
 `CalibratedSpeed` multiplies the two. Coefficients are seconds per unit:
 
     Q4_0, INT8/128, ...  a multiply-add with a weight of this type (prompts have their own)
@@ -18,7 +18,7 @@ for; `measure/calibrate.py` fits a coefficient to each and writes it into the pr
     pass                 a layer, per piece of the prompt that is computed at once
 
 The interval (80 %) comes from the errors of the coefficients, from the residuals of their fit, and
-from `UNSEEN`: how far other shapes are from such a fit (`scripts/validate_calibration`).
+from how far other shapes are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`), which is assumed.
 """
 
 from __future__ import annotations

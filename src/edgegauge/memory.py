@@ -9,7 +9,6 @@ killed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,14 +89,6 @@ class Footprint:
         if self.anonymous_bytes > available_bytes:
             return "out of memory"
         return "fits" if self.needed_bytes <= available_bytes else "thrashes"
-
-
-def counted(stored: Iterable[StoredTensor]) -> tuple[tuple[StoredTensor, int], ...]:
-    """These tensors, those equal in role and type once with a count."""
-    found: dict[tuple[str, str], list[StoredTensor]] = {}
-    for each in stored:
-        found.setdefault((each.tensor.role, each.type), []).append(each)
-    return tuple((group[0], len(group)) for group in found.values())
 
 
 def looked_up(embedding_bytes: int, tokens: int) -> int:

@@ -1,6 +1,6 @@
 """Memory of a GGUF file in llama.cpp.
 
-    memory = LlamaCppMemory(spec, counted(stored_tensors(spec, "q4_0")), "avx2")
+    memory = LlamaCppMemory(spec, inventory(spec, "q4_0"), "avx2")
     memory.footprint(context=512, prompt_tokens=128, ubatch=512)
 
 How llama.cpp 0.3.36 (as llama-cpp-python packages it) lays memory out was read in its sources,

@@ -288,9 +288,7 @@ def gguf_tensors(spec: ModelSpec) -> Iterator[Tensor]:
 def _wanted(spec: ModelSpec, recipe: str, tensor: Tensor) -> str:
     """The type of a tensor before its width is considered."""
     base = "F32" if tensor.is_vector else BASE_TYPES[recipe]
-    if base in ("F32", "F16"):
-        return base
-    if base == "Q8_0":
+    if base in ("F32", "F16", "Q8_0"):
         return base
     if tensor.role == "output" or (tensor.role == "token_embd" and spec.tied):
         return "Q6_K"
