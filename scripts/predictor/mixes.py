@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from edgegauge import catalog
-from edgegauge.memory import counted
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.recipe import BLOCKS, FALLBACKS, GGUF_RECIPES, StoredTensor, gguf_tensors
 from edgegauge.work import Work, work_from, work_of
@@ -67,7 +66,7 @@ def work_of_file(model: str, recipe: str) -> Work:
     spec = spec_of(model)
     if recipe in GGUF_RECIPES:
         return work_of(spec, recipe)
-    return work_from(spec, counted(_stored(spec, recipe)))
+    return work_from(spec, ((stored, 1) for stored in _stored(spec, recipe)))
 
 
 def _stored(spec: ModelSpec, recipe: str) -> Iterator[StoredTensor]:
