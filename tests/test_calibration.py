@@ -17,6 +17,7 @@ from edgegauge.calibration import (
     HABITS,
     CalibratedSpeed,
     Costs,
+    Habits,
     decode_work,
     last_step,
     prefill_work,
@@ -222,13 +223,10 @@ def test_litert_attends_to_spans_and_reads_prompts_in_pieces() -> None:
 
 def test_the_habits_are_those_of_runtimes_and_files() -> None:
     from edgegauge.measure.runtimes import llama_cpp, onnxruntime
-    from edgegauge_converters import tflite
 
     assert HABITS["llama.cpp"].batch == llama_cpp.UBATCH
     assert HABITS["onnxruntime"].batch == onnxruntime.CHUNK
-    assert HABITS["litert"].batch == tflite.PREFILL[0]
-    spans = [tflite.SPAN << n for n in range(8) if 2 * (tflite.SPAN << n) <= tflite.CONTEXT]
-    assert HABITS["litert"].spans == (*spans, tflite.CONTEXT)
+    assert HABITS["litert"] == Habits(128, (256, 512, 1280))  # of a file as it is made unasked
 
 
 def test_a_type_that_was_not_run_takes_the_nearest_and_is_less_sure() -> None:

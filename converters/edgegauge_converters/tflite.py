@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +37,7 @@ from edgegauge.recipe import (
     tensor_bytes,
 )
 from edgegauge.recipe_file import RecipeFile
+from edgegauge.tflite_spans import CONTEXT, PIECE, SPAN, spans_of
 
 try:
     import numpy as np
@@ -60,16 +60,6 @@ try:
     from edgegauge_converters.workers import available_threads, in_order
 except ImportError as error:
     raise MissingDependency("converting to TFLite", "tflite") from error
-
-CONTEXT = 1280
-"""Tokens of the cache where nobody says how many; that of LiteRT's own conversions."""
-
-PREFILL = (128,)
-"""Lengths that prompts are read in."""
-
-SPAN = 256
-"""Positions that a step attends to at least. This doubles as the cache fills, up to a half of it:
-cutting out a span takes XNNPACK a copy, which beyond that costs more than hidden positions do."""
 
 SCALES_SHARE = 0.4
 """Of the time that a conversion takes."""
@@ -103,7 +93,7 @@ class SyntheticRows:
 class TfliteConverter:
     """Writes the folder of a TFLite artifact and its manifest."""
 
-    def __init__(self, prefill: tuple[int, ...] = PREFILL, span: int = SPAN) -> None:
+    def __init__(self, prefill: tuple[int, ...] = (PIECE,), span: int = SPAN) -> None:
         self._prefill, self._span = prefill, span
 
     def convert(self, job: ConversionJob, progress: Progress) -> Artifact:
@@ -129,9 +119,8 @@ class TfliteConverter:
         return _finish(final, job, recipe, context, files + _write_texts(final, job.folder, tokens))
 
     def _lower(self, file: TfliteFile, spec: ModelSpec, weights: Weights, context: int) -> None:
-        doubled = (self._span << n for n in count())
-        spans = takewhile(lambda span: 2 * span <= context, doubled)
-        lowering = Lowering(file, spec, weights.matrix, weights.vector, [*spans, context])
+        spans = spans_of(context, self._span)
+        lowering = Lowering(file, spec, weights.matrix, weights.vector, spans)
         for tokens in self._prefill:
             if tokens <= context:
                 lowering.prefill(tokens)

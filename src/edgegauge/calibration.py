@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 from edgegauge.device import Calibration, Coefficient
 from edgegauge.speed import Estimate
+from edgegauge.tflite_spans import CONTEXT, PIECE, spans_of
 from edgegauge.work import Work
 
 UNSEEN_DECODE = 0.05
@@ -63,7 +64,7 @@ class Habits:
 HABITS = {
     "llama.cpp": Habits(512),
     "onnxruntime": Habits(512),
-    "litert": Habits(128, (256, 512, 1280)),
+    "litert": Habits(PIECE, spans_of(CONTEXT)),
 }
 """By the name of the runtime's entry point; from measure/runtimes and our TFLite files."""
 

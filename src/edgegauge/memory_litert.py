@@ -15,8 +15,6 @@ models of four families (docs/explanation/memory.md). Not checked on ARM.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import count, takewhile
 
 from edgegauge.memory import (
     F32_BYTES,
@@ -27,14 +25,8 @@ from edgegauge.memory import (
 )
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import TOGETHER, StoredTensor
+from edgegauge.tflite_spans import CONTEXT, PIECE, spans_of
 from edgegauge.units import MB
-
-CONTEXT = 1280
-"""Tokens of the cache of a file that was converted without asking for more."""
-FIRST_SPAN = 256
-PIECE = 128
-"""Graphs see this many tokens of the cache, twice as many and so on up to half of it, and all; and
-the longest piece of a prompt."""
 
 ROW_BYTES = 8
 """What packing adds to a row: the sum of its weights and a place for a bias."""
@@ -90,7 +82,7 @@ class LiteRtMemory:
         """
         del ubatch
         cells = max(context, self._context)
-        spans = _spans(cells)
+        spans = spans_of(cells)
         seen = sum(spans[: 1 + sum(span < prompt_tokens for span in spans[:-1])])
         compute = round(self._feed_forward + GROWN * self._per_position * seen)
         cache = self._kv * cells
@@ -107,9 +99,3 @@ class LiteRtMemory:
             runtime_anonymous_bytes=worker,
             runtime_file_bytes=WORKER_FILE_BYTES,
         )
-
-
-@lru_cache(maxsize=64)
-def _spans(cells: int) -> tuple[int, ...]:
-    """What the graphs of a file with so long a cache see of it."""
-    return (*takewhile((cells // 2).__ge__, (FIRST_SPAN << n for n in count())), cells)
