@@ -25,17 +25,15 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
+from conversions import convert
 from make_models import FAMILIES, make_folder
 from stepwise import parts_of
 
-from edgegauge.artifact import Origin
-from edgegauge.convert import ConversionJob
 from edgegauge.errors import InputError
 from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.read_config import spec_from_folder
 from edgegauge_converters import gguf_rows
-from edgegauge_converters.gguf import GgufConverter
 from edgegauge_converters.plain_weights import GgufWeights, checkpoint_weights
 from edgegauge_converters.reference import Reference, Weights
 from edgegauge_converters.verify_gguf import GgufVerifier
@@ -53,12 +51,6 @@ fell between two integers."""
 FLOAT_BOUND = 1e-5
 WIDE: dict[str, Any] = {"hidden": 256, "intermediate": 512, "head_dim": 64, "layers": 2}
 """Widths that k-quants take; two layers keep rounding from being amplified too far."""
-
-
-def convert(folder: Path, recipe: str, output: Path, spec: ModelSpec) -> Path:
-    origin = Origin(kind="folder", reference=str(folder))
-    job = ConversionJob(spec=spec, folder=folder, origin=origin, recipe=recipe, output=output)
-    return GgufConverter().convert(job, lambda done, what: None).path
 
 
 @functools.cache
@@ -92,7 +84,7 @@ def _expected(family: str, wide: bool = False) -> np.ndarray:
 @functools.cache
 def _file(family: str, recipe: str, wide: bool = False) -> Path:
     folder, spec = _model(family, wide)
-    return convert(folder, recipe, _temporary() / f"{family}-{wide}-out", spec)
+    return convert(spec, folder, _temporary() / f"{family}-{wide}-out", recipe).path
 
 
 def run(path: Path) -> np.ndarray:
@@ -275,4 +267,4 @@ def test_a_converter_that_forgets_to_interleave_is_caught(
 ) -> None:
     folder, spec = _model("llama", False)
     monkeypatch.setattr(gguf_rows, "interleave", lambda rows, head_dim: rows.copy())
-    assert typical(_expected("llama"), run(convert(folder, "f16", tmp_path, spec))) > 0.5
+    assert typical(_expected("llama"), run(convert(spec, folder, tmp_path, "f16").path)) > 0.5

@@ -18,18 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import conversions
 import numpy as np
 import onnx
 import pytest
 from make_models import FAMILIES, make_folder
 from stepwise import parts_of
 
-from edgegauge.artifact import Artifact, Origin
-from edgegauge.convert import ConversionJob
 from edgegauge.measure.runtimes.onnxruntime import ALL_LOGITS, OnnxRuntime
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.recipe import stored_tensors
-from edgegauge_converters import onnx as converter
 from edgegauge_converters import onnx_graph, onnx_rows
 from edgegauge_converters.block_quantize import dequantize, quantize
 from edgegauge_converters.blueprint import Attention, blueprint
@@ -59,16 +57,7 @@ FLOAT_BOUND = 1e-5
 RUNNING_BOUND = 0.06
 """Root mean square of the differences as it runs, with activations rounded to 8 bits in blocks,
 which these deliberately lively models amplify: the worst has 0.041."""
-
-
-def convert(
-    spec: ModelSpec, folder: Path | None, output: Path, recipe: str, threads: int | None = None
-) -> Artifact:
-    origin = Origin(kind="folder", reference=str(folder), synthetic=folder is None)
-    job = ConversionJob(
-        spec=spec, folder=folder, origin=origin, recipe=recipe, output=output, threads=threads
-    )
-    return converter.OnnxConverter().convert(job, lambda done, what: None)
+convert = functools.partial(conversions.convert, file_format="onnx")
 
 
 @functools.cache

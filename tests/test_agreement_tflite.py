@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conversions import conversion, quiet
 from make_models import FAMILIES, make_folder, make_spec, plain_weights
 from stepwise import parts_of
 
-from edgegauge.artifact import Artifact, Origin
-from edgegauge.convert import ConversionJob
+from edgegauge.artifact import Artifact
 from edgegauge.measure.runtimes.litert import LiteRtRuntime
 from edgegauge.measure.runtimes.tflite_session import TfliteSession
 from edgegauge.model import ModelSpec
@@ -42,12 +42,8 @@ PART_BOUND, FLOAT_BOUND = 0.35, 1e-5
 
 
 def convert(spec: ModelSpec, folder: Path | None, output: Path, recipe: str) -> Artifact:
-    origin = Origin(kind="folder", reference=str(folder), synthetic=folder is None)
-    job = ConversionJob(
-        spec=spec, folder=folder, origin=origin, recipe=recipe, output=output, context=CONTEXT
-    )
-    made = converter.TfliteConverter(PREFILL, SPAN)
-    return made.convert(job, lambda done, what: None)
+    job = conversion(spec, folder, output, recipe, context=CONTEXT)
+    return converter.TfliteConverter(PREFILL, SPAN).convert(job, quiet)
 
 
 @cache

@@ -13,26 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import conversion, convert, quiet
 from make_models import make_folder, make_spec, plain_weights
 
-from edgegauge.artifact import Origin, open_artifact
-from edgegauge.convert import ConversionJob
+from edgegauge.artifact import open_artifact
 from edgegauge.errors import ConversionError, InputError
-from edgegauge.model import ModelSpec
 from edgegauge_converters import temporary_file
 from edgegauge_converters.gguf import GgufConverter
 from edgegauge_converters.safetensors_file import SafetensorsFile
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and limits")
-
-
-def job(spec: ModelSpec, folder: Path | None, output: Path, recipe: str = "q8_0") -> ConversionJob:
-    origin = Origin(kind="folder", reference=str(folder))
-    return ConversionJob(spec=spec, folder=folder, origin=origin, recipe=recipe, output=output)
-
-
-def convert(spec: ModelSpec, folder: Path | None, output: Path, recipe: str = "q8_0") -> None:
-    GgufConverter().convert(job(spec, folder, output, recipe), lambda done, what: None)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -237,9 +227,9 @@ def test_values_are_written_after_a_failure(tmp_path: Path) -> None:
     converter = GgufConverter()
     overwrite(tmp_path / "model", "model.norm.weight", b"\xff" * 4)
     with pytest.raises(ConversionError):
-        converter.convert(job(spec, tmp_path / "model", tmp_path / "out"), lambda done, what: None)
+        converter.convert(conversion(spec, tmp_path / "model", tmp_path / "out"), quiet)
     first = next(t for t in spec.tensors() if t.role == "output_norm")
     good = plain_weights(spec, 0)(first)
     overwrite(tmp_path / "model", "model.norm.weight", good.astype("<f4").tobytes())
-    converter.convert(job(spec, tmp_path / "model", tmp_path / "out"), lambda done, what: None)
+    converter.convert(conversion(spec, tmp_path / "model", tmp_path / "out"), quiet)
     assert open_artifact(tmp_path / "out").manifest is not None

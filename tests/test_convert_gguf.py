@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from conversions import convert, convert_large
 from make_models import FAMILIES, make_folder, make_spec
 
-from edgegauge.artifact import Artifact, Origin, manifest_path, open_artifact, sha256_of
-from edgegauge.convert import ConversionJob
+from edgegauge.artifact import manifest_path, open_artifact, sha256_of
 from edgegauge.errors import InputError
 from edgegauge.gguf_header import tensor_name
 from edgegauge.measure.runtimes import runtime_for
-from edgegauge.model import ModelSpec, RopeScaling
+from edgegauge.model import RopeScaling
 from edgegauge.recipe import GGUF_RECIPES, effective_bits, stored_tensors, tensor_bytes
 from edgegauge_converters import gguf as converter
 from edgegauge_converters.blueprint import rotary_frequencies
@@ -31,16 +30,6 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "narrow": {"hidden": 96, "intermediate": 160, "head_dim": 24},
     "odd": {"hidden": 72, "intermediate": 100, "head_dim": 18},
 }
-
-
-def convert(
-    spec: ModelSpec, folder: Path | None, output: Path, recipe: str, threads: int | None = None
-) -> Artifact:
-    origin = Origin(kind="folder", reference=str(folder), synthetic=folder is None)
-    job = ConversionJob(
-        spec=spec, folder=folder, origin=origin, recipe=recipe, output=output, threads=threads
-    )
-    return converter.GgufConverter().convert(job, lambda done, what: None)
 
 
 def contents(path: Path, key: str) -> Any:
@@ -246,63 +235,12 @@ def test_file_names_hold_no_separators(tmp_path: Path) -> None:
 
 # --- memory
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from edgegauge.artifact import Origin
-from edgegauge.convert import ConversionJob
-from edgegauge.read_config import spec_from_folder
-from edgegauge_converters.gguf import GgufConverter
-folder, output, allowed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + allowed,) * 2)
-job = ConversionJob(spec=spec_from_folder(folder, "big"), folder=folder, recipe="q4_0",
-                    origin=Origin(kind="folder", reference="big"), output=output, threads=2)
-GgufConverter().convert(job, lambda done, what: None)
-"""
-
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
 def test_model_larger_than_memory(tmp_path: Path) -> None:
-    """256 MB of weights, one tensor of 134 MB, within 100 MB more than the imports take."""
-    folder = tmp_path / "big"
-    small = make_folder(folder, "llama", dtype="f32", vocab=512)
-    spec = make_spec("llama", hidden=1024, intermediate=4096, heads=16, kv_heads=8, head_dim=64,
-                     layers=2, vocab=32768)  # fmt: skip
-    make_sparse_weights(folder, small, spec)
-    assert (folder / "model.safetensors").stat().st_size > 250e6
-    subprocess.run(
-        [sys.executable, "-c", LIMITED, str(folder), str(tmp_path / "out"), str(100 * 2**20)],
-        env=os.environ | {"MALLOC_ARENA_MAX": "1"},  # glibc reserves 64 MiB for each thread
-        check=True, timeout=300,
-    )  # fmt: skip
-    artifact = open_artifact(tmp_path / "out")
+    spec, artifact = convert_large(tmp_path, "q4_0", "gguf")
     assert artifact.manifest is not None
     assert artifact.manifest.tensor_bytes == tensor_bytes(spec, "q4_0")
-
-
-def make_sparse_weights(folder: Path, small: ModelSpec, spec: ModelSpec) -> None:
-    """Make the model in `folder` a large one of zeros, which take no space on disk."""
-    import json
-
-    from make_models import tensor_name
-
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_size": spec.hidden, "intermediate_size": spec.intermediate,
-               "num_attention_heads": spec.heads, "num_key_value_heads": spec.kv_heads,
-               "head_dim": spec.head_dim, "num_hidden_layers": spec.layers,
-               "vocab_size": spec.vocab}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    header, end = {}, 0
-    for tensor in spec.tensors():
-        shape = [tensor.cols] if tensor.is_vector else [tensor.rows, tensor.cols]
-        span = [end, end + 4 * tensor.elements]
-        header[tensor_name(spec, tensor)] = {"dtype": "F32", "shape": shape, "data_offsets": span}
-        end = span[1]
-    text = json.dumps(header).encode()
-    with (folder / "model.safetensors").open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + end)
 
 
 def test_manifest_of_the_old_artifact_never_describes_the_new_one(
@@ -311,10 +249,10 @@ def test_manifest_of_the_old_artifact_never_describes_the_new_one(
     spec = make_spec("llama")
     artifact = convert(spec, None, tmp_path, "q8_0")
 
-    def killed(path: Path, value: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(converter, "write_json", killed)
+    monkeypatch.setattr(converter, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
         convert(spec, None, tmp_path, "q8_0")
     assert artifact.path.exists()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conversions import convert_large
 from make_models import FAMILIES, make_folder, make_spec
 from onnx import numpy_helper
 from test_agreement_onnx import ODD, RECIPES, WIDE, artifact_of, convert
-from test_convert_gguf import make_sparse_weights
 
 from edgegauge.artifact import manifest_path, open_artifact, sha256_of
 from edgegauge.errors import ConversionError, InputError
@@ -170,10 +168,10 @@ def test_manifest_of_the_old_artifact_never_describes_the_new_one(
 ) -> None:
     artifact = convert(make_spec("llama"), None, tmp_path, "int8")
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(converter, "_finish", killed)
+    monkeypatch.setattr(converter, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
         convert(make_spec("llama"), None, tmp_path, "int8")
     assert artifact.path.exists() and not manifest_path(artifact.path).exists()
@@ -201,35 +199,8 @@ def test_genai_config_has_what_the_session_needs(tmp_path: Path) -> None:
     assert config["vocab_size"] == spec.vocab
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from edgegauge.artifact import Origin
-from edgegauge.convert import ConversionJob
-from edgegauge.read_config import spec_from_folder
-from edgegauge_converters.onnx import OnnxConverter
-folder, output, allowed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + allowed,) * 2)
-job = ConversionJob(spec=spec_from_folder(folder, "big"), folder=folder, recipe="int4",
-                    origin=Origin(kind="folder", reference="big"), output=output, threads=2)
-OnnxConverter().convert(job, lambda done, what: None)
-"""
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
 def test_model_larger_than_memory(tmp_path: Path) -> None:
-    """256 MB of weights, one tensor of 134 MB, within 100 MB more than the imports take."""
-    folder = tmp_path / "big"
-    small = make_folder(folder, "llama", dtype="f32", vocab=512)
-    spec = make_spec("llama", hidden=1024, intermediate=4096, heads=16, kv_heads=8, head_dim=64,
-                     layers=2, vocab=32768)  # fmt: skip
-    make_sparse_weights(folder, small, spec)
-    subprocess.run(
-        [sys.executable, "-c", LIMITED, str(folder), str(tmp_path / "out"), str(100 * 2**20)],
-        env=os.environ | {"MALLOC_ARENA_MAX": "1"},  # glibc reserves 64 MiB for each thread
-        check=True, timeout=300,
-    )  # fmt: skip
-    manifest = open_artifact(tmp_path / "out").manifest
-    assert manifest is not None
-    assert manifest.tensor_bytes == tensor_bytes(spec, "int4", "onnx")
+    spec, artifact = convert_large(tmp_path, "int4", "onnx")
+    assert artifact.manifest is not None
+    assert artifact.manifest.tensor_bytes == tensor_bytes(spec, "int4", "onnx")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from conversions import conversion, quiet
 from hypothesis import given
 from hypothesis import strategies as st
 from make_models import FAMILIES, make_folder, make_spec
@@ -134,8 +134,9 @@ def test_context_is_the_length_of_the_cache(tmp_path: Path, family: str) -> None
     spec = make_folder(tmp_path / "model", family)
     files = {}
     for context in (100, 200):
-        job = replace(convert_job(spec, tmp_path, context), context=context)
-        artifact = converter.TfliteConverter((32,)).convert(job, lambda done, what: None)
+        output = tmp_path / str(context)
+        job = conversion(spec, tmp_path / "model", output, "int4", context=context)
+        artifact = converter.TfliteConverter((32,)).convert(job, quiet)
         manifest = artifact.manifest
         assert manifest is not None and manifest.context == context
         with closing(LiteRtRuntime().open(artifact.path, threads=1, context=context)) as session:
@@ -154,15 +155,15 @@ def test_context_is_the_length_of_the_cache(tmp_path: Path, family: str) -> None
 def test_context_where_nobody_says(tmp_path: Path) -> None:
     for room, context in ((4096, 1280), (300, 300)):
         spec = make_spec("llama", context=room)
-        job = replace(convert_job(spec, tmp_path, room), folder=None)
-        manifest = converter.TfliteConverter().convert(job, lambda done, what: None).manifest
+        job = conversion(spec, None, tmp_path / str(room), "int4")
+        manifest = converter.TfliteConverter().convert(job, quiet).manifest
         assert manifest is not None and manifest.context == context
 
 
 def test_more_context_than_the_model_has(tmp_path: Path) -> None:
-    job = replace(convert_job(make_spec("llama"), tmp_path, 1), context=10**6)
+    job = conversion(make_spec("llama"), tmp_path / "model", tmp_path, "int4", context=10**6)
     with pytest.raises(InputError, match="1000000 were asked for"):
-        converter.TfliteConverter().convert(job, lambda done, what: None)
+        converter.TfliteConverter().convert(job, quiet)
 
 
 @pytest.mark.parametrize(
@@ -193,28 +194,17 @@ def test_the_same_file_whatever_the_threads(tmp_path: Path) -> None:
     hashes = set()
     for threads in (1, 3):
         made = converter.TfliteConverter((32,), 128)
-        job = convert_job(spec, tmp_path, threads)
-        hashes.add(sha256_of(made.convert(job, lambda done, what: None).path))
+        output = tmp_path / str(threads)
+        job = conversion(spec, tmp_path / "model", output, "int4", threads=threads)
+        hashes.add(sha256_of(made.convert(job, quiet).path))
     assert len(hashes) == 1
-
-
-def convert_job(spec: Any, tmp_path: Path, threads: int) -> Any:
-    from edgegauge.artifact import Origin
-    from edgegauge.convert import ConversionJob
-
-    origin = Origin(kind="folder", reference="model")
-    return ConversionJob(
-        spec=spec, folder=tmp_path / "model", origin=origin, recipe="int4",
-        output=tmp_path / str(threads), threads=threads,
-    )  # fmt: skip
 
 
 def test_progress_rises_to_the_end(tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "model", "llama")
     seen: list[float] = []
-    converter.TfliteConverter().convert(
-        convert_job(spec, tmp_path, 1), lambda done, what: seen.append(done)
-    )
+    job = conversion(spec, tmp_path / "model", tmp_path, "int4")
+    converter.TfliteConverter().convert(job, lambda done, what: seen.append(done))
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1)
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import threading
 import tomllib
 from collections.abc import Callable
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unpacked_machine import MACHINES, plant
 
 from edgegauge import __version__
-from edgegauge.detect import as_detection, describe, detect, measured_counts, write_profile
+from edgegauge.detect import as_detection, describe, detect, write_profile
 from edgegauge.device import Cluster, DeviceProfile, load
 from edgegauge.errors import EdgeGaugeError, MeasurementError
 from edgegauge.host import bandwidth
-from edgegauge.host.arm import core_name
-from edgegauge.host.bandwidth import Readings, measure_read, thread_counts
-from edgegauge.host.cpu import cache_bytes, linux_cpu
-from edgegauge.host.memory import linux_memory
-from edgegauge.host.power import battery
-from edgegauge.host.tree import MAX_BYTES, Tree, cpu_list, fields
+from edgegauge.host.bandwidth import Readings
+from edgegauge.host.tree import Tree
 from edgegauge.toml import dumps
 from edgegauge.units import MIB
 
-MACHINES = Path(__file__).parent / "data" / "machines"
 NAMES = sorted(p.stem for p in MACHINES.glob("*.txt"))
 DAY = date(2026, 3, 1)
 MEASURED = Readings(
@@ -36,16 +29,6 @@ MEASURED = Readings(
 )
 
 Unpack = Callable[[str], Tree]
-
-
-def plant(root: Path, text: str) -> Tree:
-    """The tree that a recording in `tail -n +1` form describes."""
-    parts = re.split(r"^==> /(.+) <==\n", text, flags=re.M)
-    for name, content in zip(parts[1::2], parts[2::2], strict=True):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content.removesuffix("\n\n").replace("\\0", "\0") + "\n")
-    return Tree(root)
 
 
 @pytest.fixture
@@ -174,128 +157,6 @@ def test_a_detected_profile_can_be_loaded(name: str, tmp_path: Path) -> None:
     assert load(str(written)) == profile
 
 
-def test_limits_of_all_groups_above_count(tmp_path: Path) -> None:
-    tree = plant(
-        tmp_path,
-        "==> /proc/meminfo <==\nMemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n\n"
-        "==> /proc/self/cgroup <==\n0::/outer/inner\n\n"
-        "==> /sys/fs/cgroup/cgroup.controllers <==\nmemory\n\n"
-        "==> /sys/fs/cgroup/outer/memory.high <==\n3000000000\n\n"
-        "==> /sys/fs/cgroup/outer/memory.max <==\n4000000000\n\n"
-        "==> /sys/fs/cgroup/outer/memory.current <==\n500000000\n\n"
-        "==> /sys/fs/cgroup/outer/inner/memory.max <==\n5000000000\n\n",
-    )
-    memory = linux_memory(tree)
-    assert memory is not None
-    assert (memory.app_bytes, memory.app_limit) == (2_500_000_000, "cgroup memory.high")
-    assert memory.ceiling_bytes == 3_000_000_000  # whatever others give back
-
-
-def test_cgroup_v1_limit_seen_from_inside_a_container(tmp_path: Path) -> None:
-    tree = plant(
-        tmp_path,
-        "==> /proc/meminfo <==\nMemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n\n"
-        "==> /proc/self/cgroup <==\n4:cpu,memory:/docker/0123abcd\n\n"
-        "==> /sys/fs/cgroup/memory/memory.limit_in_bytes <==\n1000000000\n\n"
-        "==> /sys/fs/cgroup/memory/memory.usage_in_bytes <==\n400000000\n\n"
-        "==> /sys/fs/cgroup/memory/memory.stat <==\ntotal_inactive_file 150000000\n\n",
-    )
-    memory = linux_memory(tree)
-    assert memory is not None and memory.app_bytes == 750_000_000
-    assert (memory.ceiling_bytes, memory.total_bytes) == (1_000_000_000, 8_192_000_000)
-
-
-def test_a_cgroup_v1_limit_of_groups_that_are_out_of_sight(tmp_path: Path) -> None:
-    tree = plant(
-        tmp_path,
-        "==> /proc/meminfo <==\nMemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n\n"
-        "==> /proc/self/cgroup <==\n4:memory:/\n\n"
-        "==> /sys/fs/cgroup/memory/memory.limit_in_bytes <==\n9223372036854771712\n\n"
-        "==> /sys/fs/cgroup/memory/memory.usage_in_bytes <==\n400000000\n\n"
-        "==> /sys/fs/cgroup/memory/memory.stat <==\nhierarchical_memory_limit 2000000000\n\n",
-    )
-    memory = linux_memory(tree)
-    assert memory is not None
-    assert (memory.ceiling_bytes, memory.app_bytes) == (2_000_000_000, 1_600_000_000)
-
-
-def test_address_space_limit_is_used_and_told(tmp_path: Path) -> None:
-    tree = plant(
-        tmp_path,
-        "==> /proc/meminfo <==\nMemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n\n"
-        "==> /proc/self/limits <==\nMax address space    2000000000    unlimited    bytes\n\n",
-    )
-    memory = linux_memory(tree)
-    assert memory is not None and memory.app_bytes == 2_000_000_000
-    assert "RLIMIT_AS" in memory.notes[0]
-
-
-def test_old_kernels_without_memavailable(tmp_path: Path) -> None:
-    tree = plant(
-        tmp_path, "==> /proc/meminfo <==\nMemTotal: 500 kB\nMemFree: 100 kB\nCached: 50 kB\n\n"
-    )
-    memory = linux_memory(tree)
-    assert memory is not None and memory.app_bytes == 150 * 1024
-
-
-def arm_cpuinfo(*cores: tuple[int, int], features: str = "asimd asimddp") -> str:
-    blocks = [
-        f"processor\t: {n}\nFeatures\t: {features}\nCPU implementer\t: {i:#x}\nCPU part\t: {p:#x}\n"
-        for n, (i, p) in enumerate(cores)
-    ]
-    return "==> /proc/cpuinfo <==\n" + "\n".join(blocks) + "\n\n"
-
-
-@pytest.mark.parametrize(
-    ("cores", "features", "android", "expected"),
-    [
-        ([(0x41, 0xD03)] * 4, "asimd", False, "arm-in-order"),  # Raspberry Pi Zero 2 W
-        ([(0x41, 0xD03)] * 4, "half thumb neon vfpv4", False, "arm-in-order"),  # 32-bit system
-        ([(0x41, 0xD08)] * 4, "asimd", False, "arm-a72"),  # Raspberry Pi 4
-        ([(0x41, 0xD42)] * 6, "asimd asimddp", False, "arm-a76"),  # Jetson Orin Nano
-        ([(0x41, 0xD05), (0x41, 0xD0B)], "asimd asimddp", False, "arm-a76"),  # RK3588
-        ([(0x41, 0xD05), (0x41, 0xD41)], "asimd asimddp", True, "arm-big-little"),  # Galaxy A54
-        ([(0x51, 0x001)] * 8, "asimd asimddp i8mm", False, "arm-a76"),  # Snapdragon X
-        ([(0x61, 0x022), (0x61, 0x023)], "asimd asimddp", False, "apple"),  # M1 under Linux
-    ],
-)
-def test_core_classes(
-    cores: list[tuple[int, int]], features: str, android: bool, expected: str, tmp_path: Path
-) -> None:
-    cpu = linux_cpu(plant(tmp_path, arm_cpuinfo(*cores, features=features)), android=android)
-    assert cpu is not None and cpu.core_class == expected
-
-
-def test_cores_of_one_kind_but_binned_clocks_are_one_cluster(tmp_path: Path) -> None:
-    clocks = [1800000, 2256000, 2304000]
-    tree = plant(
-        tmp_path,
-        arm_cpuinfo((0x41, 0xD05), (0x41, 0xD0B), (0x41, 0xD0B))
-        + "".join(
-            f"==> /sys/devices/system/cpu/cpu{n}/cpufreq/cpuinfo_max_freq <==\n{khz}\n\n"
-            for n, khz in enumerate(clocks)
-        ),
-    )
-    cpu = linux_cpu(tree)
-    assert cpu is not None
-    assert [(c.core, c.count, c.ghz) for c in cpu.clusters] == [
-        ("Cortex-A76", 2, 2.3),
-        ("Cortex-A55", 1, 1.8),
-    ]
-
-
-def test_an_unknown_core_is_named_by_its_numbers_and_doubted(tmp_path: Path) -> None:
-    cpu = linux_cpu(plant(tmp_path, arm_cpuinfo((0x41, 0xDFF))))
-    assert cpu is not None and cpu.clusters[0].core == "ARM core 0x41/0xdff"
-    assert "not in the table" in cpu.notes[0]
-
-
-def test_a_processor_of_no_class_is_refused(tmp_path: Path) -> None:
-    tree = plant(tmp_path, "==> /proc/cpuinfo <==\nprocessor : 0\nisa : rv64imafdcv\n\n")
-    with pytest.raises(EdgeGaugeError, match="neither x86 nor ARM"):
-        linux_cpu(tree)
-
-
 def test_a_machine_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgeGaugeError, match="does not tell what edgegauge needs"):
         describe(Tree(tmp_path))
@@ -307,67 +168,6 @@ def test_no_room_left_is_refused(machine: Unpack) -> None:
     (tree.root / "sys/fs/cgroup/memory.stat").write_text("inactive_file 0")
     with pytest.raises(EdgeGaugeError, match="is used up"):
         profile_of(tree)
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"type": "Mains"}, None),
-        ({"type": "Battery"}, None),  # a gauge without a design capacity
-        ({"type": "Battery", "energy_full_design": "0"}, None),
-        ({"type": "Battery", "energy_full_design": "1"}, None),  # never set up
-        ({"type": "Battery", "energy_full_design": "50000000"}, (50, None)),
-        ({"type": "Battery", "energy_full_design": "5000000", "energy_full": "9" * 15}, (5, None)),
-        (
-            {
-                "type": "Battery", "charge_full_design": "4000000", "charge_full": "3000000",
-                "voltage_min_design": "11400000",
-            },
-            (45.6, 0.75),
-        ),
-    ],
-)  # fmt: skip
-def test_battery(
-    files: dict[str, str], expected: tuple[float, float | None] | None, tmp_path: Path
-) -> None:
-    text = "".join(f"==> /sys/class/power_supply/B/{k} <==\n{v}\n\n" for k, v in files.items())
-    found = battery(plant(tmp_path, text))
-    assert (found and (round(found.capacity_wh, 6), found.health)) == expected
-
-
-def test_two_batteries_are_one(tmp_path: Path) -> None:
-    text = "".join(
-        f"==> /sys/class/power_supply/BAT{n}/{k} <==\n{v}\n\n"
-        for n, full in ((0, 24000000), (1, 12000000))
-        for k, v in (
-            ("type", "Battery"), ("energy_full_design", "24000000"), ("energy_full", str(full)),
-        )
-    )  # fmt: skip
-    found = battery(plant(tmp_path, text))
-    assert found is not None and (found.capacity_wh, found.health) == (48, 0.75)
-
-
-def test_files_that_cannot_be_what_they_should_be_are_missing(tmp_path: Path) -> None:
-    (tmp_path / "long").write_bytes(b"1" * (MAX_BYTES + 1))
-    (tmp_path / "words").write_text("12 apples")
-    tree = Tree(tmp_path)
-    assert tree.text("long") is None
-    assert tree.integer("words") is None
-    assert tree.text("a\0b") is None
-    assert tree.output("no-such-command") is None
-    assert tree.names("no/such/folder") == []
-
-
-def test_kernel_lists() -> None:
-    assert cpu_list("0-3,8") == [0, 1, 2, 3, 8]
-    assert cpu_list("junk") == cpu_list(None) == []
-    assert (cache_bytes("512K"), cache_bytes("105M"), cache_bytes("0K")) == (
-        524288,
-        105 * MIB,
-        None,
-    )
-    assert fields("a: 1\na: 2\nno mark") == {"a": "1"}
-    assert core_name(0x41, 0xD0B) == "Cortex-A76"
 
 
 @settings(max_examples=60, deadline=None)
@@ -388,65 +188,6 @@ def test_damaged_machines_give_a_profile_or_a_known_error(
     except EdgeGaugeError:
         return
     assert profile.memory.app_gb.value <= profile.memory.ram_gb.value
-
-
-# Bandwidth
-
-
-def test_thread_counts() -> None:
-    assert thread_counts(1, 1) == [1]
-    assert thread_counts(4, 4) == [1, 2, 4]
-    assert thread_counts(9, 5) == [1, 2, 4, 5, 8, 9]
-    clusters = [Cluster(core="x", count=4), Cluster(core="y", count=2)]
-    assert measured_counts(clusters) == [1, 2, 4, 6]
-
-
-def test_reading_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "WINDOWS", 2)
-    monkeypatch.setattr(bandwidth, "MOST_WINDOWS", 2)
-    monkeypatch.setattr(bandwidth, "WINDOW_S", 0.02)
-    said: list[tuple[int, int]] = []
-    found = measure_read(
-        [1, 2], cache_bytes=4 * MIB, free_bytes=400 * MIB, order=[],
-        progress=lambda done, threads: said.append((done, threads)),
-    )  # fmt: skip
-    assert said == [(0, 1), (1, 2)]
-    assert found.buffer_bytes == 64 * MIB
-    assert set(found.gb_per_s) == {1, 2}
-    # Wide bounds: one thread of a slow core under load, to more than any memory of today.
-    assert all(0.05 < rate < 2000 for rate in found.gb_per_s.values())
-    assert found.cached_gb_per_s > 0.05
-
-
-def test_every_byte_of_the_slices_is_read_once_per_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads share the buffer without overlap, and go on where the last window stopped."""
-    monkeypatch.setattr(bandwidth, "WINDOW_S", 0.005)
-    calls: list[tuple[int, int]] = []
-    lock = threading.Lock()
-    reader = bandwidth._Reader(8 * MIB)
-    try:
-
-        def note(address: int, byte: int, length: int) -> None:
-            with lock:
-                calls.append((address - reader.address, length))
-
-        reader._memchr = note  # type: ignore[assignment]
-        bandwidth._best(reader, 2, MIB, 8 * MIB, [])
-    finally:
-        reader.close()
-    offsets = {offset for offset, _ in calls}
-    assert offsets == {n * MIB for n in range(8)}
-    first = [offset for offset, _ in calls if offset < 4 * MIB]
-    assert all((b - a) % (4 * MIB) == MIB for a, b in pairwise(first))
-
-
-def test_the_buffer_is_several_times_the_caches_or_there_is_no_figure() -> None:
-    assert bandwidth._buffer_bytes(100 * MIB, 4000 * MIB) == 400 * MIB
-    assert bandwidth._buffer_bytes(MIB // 2, 329 * MIB) == 64 * MIB  # Raspberry Pi Zero 2 W
-    with pytest.raises(MeasurementError, match="get past the caches"):
-        bandwidth._buffer_bytes(100 * MIB, 300 * MIB)
-    with pytest.raises(MeasurementError, match="only 20"):
-        bandwidth._buffer_bytes(MIB, 20_000_000)
 
 
 def test_doubts_are_told() -> None:
@@ -475,30 +216,3 @@ def test_a_measurement_that_fails_leaves_the_figure_blank() -> None:
     detection = detect(measure=fail)
     assert detection.profile.memory.read_gb_per_s is None
     assert "Read bandwidth not measured: no memory." in detection.notes
-
-
-# TOML
-
-keys = st.text(st.characters(codec="utf-8"), max_size=12)
-scalars = st.one_of(
-    st.text(st.characters(codec="utf-8"), max_size=20),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
-    st.booleans(),
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(keys, values, max_size=5))
-def test_what_is_written_as_toml_reads_back(document: dict[str, object]) -> None:
-    assert tomllib.loads(dumps(document)) == document
-
-
-def test_toml_has_no_null() -> None:
-    with pytest.raises(TypeError, match="NoneType"):
-        dumps({"a": None})

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ from make_models import make_folder
 from edgegauge import engines
 from edgegauge.artifact import open_artifact
 from edgegauge.cli import main
-from edgegauge.engines import Engine, EngineFacts, environment, process
+from edgegauge.engines import Engine, EngineFacts, environment
 from edgegauge.engines.checks import engine_checks
 from edgegauge.engines.conversion import (
     NOT_COMPARED,
@@ -32,7 +30,7 @@ from edgegauge.engines.conversion import (
 )
 from edgegauge.engines.environment import environment_path, pip_environment, python_of
 from edgegauge.engines.source import source_of, stored_parameters
-from edgegauge.errors import ConversionError, InputError, RunTimeout
+from edgegauge.errors import ConversionError, InputError
 from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
 
 AGREES = {
@@ -309,60 +307,6 @@ def test_what_a_killed_conversion_left_is_removed(other: Path, tmp_path: Path) -
     ours.mkdir()
     convert_with(fake(tmp_path), job_of(other, tmp_path / "out"), silent)
     assert not left.exists() and ours.exists()
-
-
-def test_a_process_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
-    script = (
-        "import subprocess, sys, pathlib\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "pathlib.Path('child').write_text(str(child.pid))\n"
-        "print('x' * 100_000 + '\\r 10 %\\r 20 %', flush=True)\n"
-        "child.wait()\n"
-    )
-    heard: list[str] = []
-    with pytest.raises(RunTimeout, match="it was stopped after 2 s") as caught:
-        process.execute("it", [sys.executable, "-c", script], environment={}, folder=tmp_path,
-                        timeout_s=2, heard=heard.append)  # fmt: skip
-    assert "20 %" in str(caught.value) and heard == ["20 %"]
-    child = int((tmp_path / "child").read_text())
-    wait_until(lambda: not runs(child))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death")
-def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
-    sleeper = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(600)"
-    script = (
-        "import sys; from pathlib import Path; from edgegauge.engines.process import execute\n"
-        f"execute('it', [sys.executable, '-c', {sleeper!r}], environment={{}},"
-        f" folder=Path({str(tmp_path)!r}), timeout_s=600, heard=print)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script]) as parent:
-        child = tmp_path / "child"
-        wait_until(lambda: child.exists() and child.read_text() != "")
-        parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not runs(int(child.read_text())))
-
-
-def runs(process_id: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
-    except OSError:
-        return False
-
-
-def wait_until(true: object) -> None:
-    assert callable(true)
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_a_command_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "other")
-    with pytest.raises(ConversionError, match="cannot start it: No such file"):
-        process.execute("it", [str(tmp_path / "no")], environment={}, folder=tmp_path,
-                        timeout_s=9, heard=silent)  # fmt: skip
 
 
 def test_only_safetensors_are_converted(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import convert
 from make_models import make_folder
 
-from edgegauge.artifact import Artifact, Origin
+from edgegauge.artifact import Artifact
 from edgegauge.cli import main
-from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.evaluate.against import AgainstResult, compare_with
 from edgegauge.evaluate.agreement import Comparison, common_prefix, quantile
 
@@ -31,13 +31,8 @@ def artifacts(folder: Path) -> dict[str, Artifact]:
     spec = make_folder(folder, "llama", seed=3)
     made = {}
     for recipe in ("f16", "q8_0", "q4_0", "f32"):
-        job = ConversionJob(
-            spec=spec, folder=folder, origin=Origin(kind="folder", reference=str(folder)),
-            recipe=recipe, output=folder.parent, threads=1,
-        )  # fmt: skip
-        made[recipe] = converter_for("onnx" if recipe == "f32" else "gguf").convert(
-            job, lambda done, note: None
-        )
+        file_format = "onnx" if recipe == "f32" else "gguf"
+        made[recipe] = convert(spec, folder, folder.parent, recipe, file_format=file_format)
     return made
 
 
@@ -112,11 +107,7 @@ def test_other_vocabularies_do_not_compare(
     artifacts: dict[str, Artifact], call: Called, tmp_path: Path
 ) -> None:
     spec = make_folder(tmp_path / "q", "qwen2", seed=3)
-    job = ConversionJob(
-        spec=spec, folder=tmp_path / "q", origin=Origin(kind="folder", reference="q"),
-        recipe="q8_0", output=tmp_path, threads=1,
-    )  # fmt: skip
-    other = converter_for("gguf").convert(job, lambda done, note: None)
+    other = convert(spec, tmp_path / "q", tmp_path, "q8_0")
     status, _, err = call(artifacts["q8_0"].path, "--against", other.path)
     assert status == 1 and "not one vocabulary" in err
 

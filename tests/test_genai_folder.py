@@ -12,12 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conversions import convert
 from make_models import FAMILIES, make_folder
 
-from edgegauge.artifact import Origin
-from edgegauge.convert import ConversionJob
 from edgegauge.measure.runtimes.onnxruntime import OnnxRuntime
-from edgegauge_converters.onnx import OnnxConverter
 
 GENAI = os.environ.get("EDGEGAUGE_GENAI_PYTHON")
 pytestmark = [
@@ -48,11 +46,7 @@ print(json.dumps([int(n) for n in generator.get_sequence(0)][len(prompt):]))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_genai_generates_what_our_session_does(tmp_path: Path, family: str, recipe: str) -> None:
     spec = make_folder(tmp_path / "model", family, seed=3)
-    origin = Origin(kind="folder", reference=family)
-    job = ConversionJob(
-        spec=spec, folder=tmp_path / "model", origin=origin, recipe=recipe, output=tmp_path
-    )
-    path = OnnxConverter().convert(job, lambda done, what: None).path
+    path = convert(spec, tmp_path / "model", tmp_path, recipe, file_format="onnx").path
     assert GENAI is not None
     command = [GENAI, "-c", PROGRAM, str(path.parent), json.dumps(PROMPT), str(COUNT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from unpacked_machine import plant
 
 from edgegauge.host.tree import Tree
 from edgegauge.measure import cpu_use, frequencies, heat, supply
@@ -26,14 +26,7 @@ class Recorded:
         self._folder = folder
 
     def __call__(self, name: str) -> Tree:
-        root = self._folder / name
-        text = (MACHINES / f"{name}.txt").read_text()
-        parts = re.split(r"^==> /(.+) <==\n", text, flags=re.M)
-        for path, content in zip(parts[1::2], parts[2::2], strict=True):
-            target = root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(content.removesuffix("\n\n").replace("\\0", "\0") + "\n")
-        return Tree(root)
+        return plant(self._folder / name, (MACHINES / f"{name}.txt").read_text())
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def generate() -> Iterator[ModuleType]:
         yield module
     finally:
         sys.path.remove(str(SCRIPTS))
-        for name in set(sys.modules) - before & {"phrases"}:
+        for name in set(sys.modules) - before & {"phrases", "slots"}:
             sys.modules.pop(name, None)
 
 
@@ -121,7 +121,7 @@ def test_every_verb_with_enough_meanings_is_asked(generate: ModuleType) -> None:
 def test_times_are_said_as_people_say_them(
     generate: ModuleType, hour: int, minute: int, said: str
 ) -> None:
-    assert generate.idiom_time(generate.random.Random(1), hour, minute).startswith(said)
+    assert generate.slots.idiom_time(generate.random.Random(1), hour, minute).startswith(said)
 
 
 def test_a_typing_error_leaves_numbers_and_copied_words_alone(generate: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The page: what it says and draws, that it is alone and harmless, and what it is made from."""
+"""The page: what it says and draws, and that it is alone and harmless."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sample_results import evaluation, figure, metered, prediction, result, row, summary
+from sample_results import evaluation, figure, merged, metered, prediction, result, row, summary
 
 from edgegauge.cli import main, root
 from edgegauge.document import write_json
-from edgegauge.errors import InputError, MissingDependency
-from edgegauge.evaluate.result import EvaluationResult
+from edgegauge.errors import MissingDependency
 from edgegauge.figure import Figure
-from edgegauge.report import load, page
+from edgegauge.report import page
 from edgegauge.report.chapter import Chapter
 from edgegauge.report.summary import CandidateFigures, CandidateKey, RunSummary, battery_of
-from edgegauge.result import Result
 
 pytest.importorskip("vl_convert")
 pytest.importorskip("altair")
@@ -65,10 +63,6 @@ class Page(HTMLParser):
 
 def render(summaries: list[RunSummary]) -> str:
     return page.render([Chapter(one) for one in summaries])
-
-
-def merged(results: list[Result], evaluations: list[EvaluationResult]) -> list[RunSummary]:
-    return [chapter.summary for chapter in load.merged(results, evaluations)]
 
 
 @pytest.fixture(scope="module")
@@ -274,34 +268,6 @@ def test_no_figure_breaks_the_page(values: list[tuple[float, float, float, int]]
     assert "Machine and method" in render([summary(measured=rows, predicted=[device])])
 
 
-def test_results_of_one_artifact_become_one_row() -> None:
-    found = merged([result("a"), result("b")], [evaluation("b"), evaluation("a", correct=9)])
-    assert len(found) == 1 and found[0].warnings == []
-    rows = {r.model: r.figures for r in found[0].measured}
-    assert {m: f.quality and f.quality.value for m, f in rows.items()} == {"a": 0.9, "b": 0.8}
-    assert rows["a"].decode_tok_per_s == figure(10.0, "tok/s")
-    assert rows["a"].ttft_s == figure(0.3, "s")  # too few for a percentile: the largest seen
-    assert found[0].host == {"cpu_model": "Imagined CPU"} and not found[0].budget
-
-
-def test_the_newest_result_wins_and_other_machines_are_kept_apart() -> None:
-    later = result("a", 20.0, created="2026-02-01T00:00:00+00:00")
-    elsewhere = result("a", 5.0, host={"cpu_model": "Other"})
-    alone = evaluation("c")
-    found = merged([later, result("a", 10.0), elsewhere], [alone])
-    speeds = [s.measured[0].figures.decode_tok_per_s for s in found]
-    assert [f and f.value for f in speeds] == [20.0, 5.0, None]
-    assert found[0].warnings == ["a: measured more than once; the newest is shown"]
-    assert found[2].measured[0].figures.quality == figure(0.8, "1")
-
-
-def test_figures_that_do_not_compare_are_told() -> None:
-    other = result("b").workload.model_copy(update={"prompt_tokens": 7})
-    doubtful = result("b", workload=other, warnings=["it was hot"])
-    warnings = merged([result("a"), doubtful], [])[0].warnings
-    assert warnings[0] == "b: it was hot" and "same workload" in warnings[1]
-
-
 def test_energy_and_battery_stand_in_the_table_with_their_meter() -> None:
     (found,) = merged([metered("a"), metered("b", 0.35), result("c")], [])
     made = Page(render([found]))
@@ -341,12 +307,6 @@ def test_without_energy_the_reason_is_told_once() -> None:
     assert missing == ["Energy", "Battery", "Quality", "Perplexity"]
 
 
-def test_an_imported_result_without_a_hash_is_a_row_of_its_own() -> None:
-    bare = result("a").artifact.model_copy(update={"sha256": None})
-    (found,) = merged([result("a"), result("a", artifact=bare)], [])
-    assert len(found.measured) == 2
-
-
 def test_a_run_folder_and_loose_files_from_the_command_line(tmp_path: Path) -> None:
     run, loose = tmp_path / "run", tmp_path / "loose"
     write_json(run / "summary.json", summary().model_dump(mode="json"))
@@ -362,24 +322,6 @@ def test_a_run_folder_and_loose_files_from_the_command_line(tmp_path: Path) -> N
     assert len(made.all("h1")) == 3 and "without a budget" in made.text
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{}", "not a result file"),
-        ("[1]", "expected a JSON object"),
-        ('{"samples": []}', "problems in"),
-        ('{"explanation": "x", "title": 5', "not valid JSON"),
-    ],
-)
-def test_what_is_no_result_is_told(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match=message):
-        load.gather([path])
-    with pytest.raises(InputError, match="nothing to report"):
-        load.gather([tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"])
-
-
 def test_without_the_extra_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,10 +334,3 @@ def test_without_the_extra_nothing_is_written(
         main(["report", str(path), "-o", str(tmp_path / "r.html")])
     assert ended.value.code == 1 and 'pip install "edgegauge[report]"' in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
-
-
-def test_a_summary_survives_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    write_json(path, summary().model_dump(mode="json"))
-    assert load.gather([path]) == [Chapter(summary())]
-    assert RunSummary.model_validate(json.loads(path.read_text())) == summary()

@@ -15,16 +15,15 @@ from typing import Any
 import make_models
 import numpy as np
 import pytest
+from conversions import check, convert
 from make_models import FAMILIES, make_folder, random_weights, write_safetensors
 
-from edgegauge.artifact import Artifact, Origin, open_artifact
+from edgegauge.artifact import open_artifact
 from edgegauge.cli import main
-from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.errors import ConversionError, InputError, MeasurementError, MissingDependency
 from edgegauge.measure import child
 from edgegauge.model import ModelSpec
-from edgegauge.verification import Verification
-from edgegauge.verify import VerificationJob, verified, verifier_for
+from edgegauge.verify import verified
 from edgegauge_converters import gguf_rows
 from edgegauge_converters.blueprint import Attention, Embed, Gate, RmsNorm, blueprint
 from edgegauge_converters.verify import positions_for
@@ -37,32 +36,13 @@ RECIPES = {
 SEED = 11
 
 
-def convert(folder: Path, spec: ModelSpec, file_format: str, recipe: str, output: Path) -> Artifact:
-    job = ConversionJob(
-        spec=spec, folder=folder, origin=Origin(kind="folder", reference=str(folder)),
-        recipe=recipe, output=output, threads=1,
-    )  # fmt: skip
-    return converter_for(file_format).convert(job, lambda done, note: None)
-
-
-def check(artifact: Artifact, spec: ModelSpec, folder: Path | None) -> Verification:
-    """Verify in this process."""
-    manifest = artifact.manifest
-    assert manifest is not None
-    job = VerificationJob(
-        path=artifact.path, file_format=manifest.file_format, recipe=manifest.recipe, spec=spec,
-        folder=folder, threads=1,
-    )  # fmt: skip
-    return verifier_for(manifest.file_format).verify(job, lambda done, note: None)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("file_format", RECIPES)
 def test_good_artifacts_pass(family: str, file_format: str, tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "m", family, seed=SEED)
     for recipe in RECIPES[file_format]:
-        found = check(convert(tmp_path / "m", spec, file_format, recipe, tmp_path), spec,
-                      tmp_path / "m")  # fmt: skip
+        artifact = convert(spec, tmp_path / "m", tmp_path, recipe, file_format=file_format)
+        found = check(artifact, spec, tmp_path / "m")
         assert found.positions == 256 and found.on == "built-in text" and not found.not_checked
         assert found.own_weights.rms_error.value < found.allowed_error.value
         assert found.own_weights.same_choice.value > 0.85
@@ -83,12 +63,7 @@ def test_good_artifacts_pass(family: str, file_format: str, tmp_path: Path) -> N
 
 def test_random_weights_have_only_themselves(tmp_path: Path) -> None:
     spec = make_models.make_spec("qwen3")
-    job = ConversionJob(
-        spec=spec, folder=None, recipe="q4_0", output=tmp_path,
-        origin=Origin(kind="config", reference="x", synthetic=True),
-    )  # fmt: skip
-    artifact = converter_for("gguf").convert(job, lambda done, note: None)
-    found = check(artifact, spec, None)
+    found = check(convert(spec, None, tmp_path, "q4_0"), spec, None)
     assert found.original is None and found.weights is None and found.tokenizer is None
     assert found.on == "random tokens" and "synthetic" in found.not_checked[0]
 
@@ -161,7 +136,7 @@ def test_a_fault_is_refused_and_its_place_named(
     write_safetensors(other, tensors, "f32", 1)
     wrong = spec.model_copy(update=fault.spec or {})
     # The fewest bits explain the most: what is found here is found in every recipe.
-    artifact = convert(other, wrong, file_format, RECIPES[file_format][-1], tmp_path)
+    artifact = convert(wrong, other, tmp_path, RECIPES[file_format][-1], file_format=file_format)
     with pytest.raises((ConversionError, InputError), match=fault.says):
         check(artifact, spec, folder)
 
@@ -205,7 +180,7 @@ def test_a_graph_lowered_wrongly_is_refused(
     for recipe in ("f32", "int4"):
         with monkeypatch.context() as patch:
             patch.setattr(f"edgegauge_converters.{file_format}_graph.blueprint", bent)
-            artifact = convert(tmp_path / "m", spec, file_format, recipe, tmp_path)
+            artifact = convert(spec, tmp_path / "m", tmp_path, recipe, file_format=file_format)
         with pytest.raises(ConversionError, match=f"first to depart is {says}($| )"):
             check(artifact, spec, tmp_path / "m")
 
@@ -214,10 +189,10 @@ def test_a_graph_that_generates_otherwise_than_it_scores_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "onnx", "int8", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "int8", file_format="onnx")
     bent = _bent(1, lambda o: replace(o, scale=4 * o.scale), Attention)
     monkeypatch.setattr("edgegauge_converters.onnx_graph.blueprint", bent)
-    other = convert(tmp_path / "m", spec, "onnx", "int8", tmp_path / "other")
+    other = convert(spec, tmp_path / "m", tmp_path / "other", "int8", file_format="onnx")
     shutil.copy(other.path, artifact.path)
     with pytest.raises(ConversionError, match="generates something else than it scores best"):
         check(artifact, spec, tmp_path / "m")
@@ -228,7 +203,7 @@ def test_forgotten_interleaving_is_found_in_the_weights(
 ) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
     monkeypatch.setattr(gguf_rows, "interleave", lambda rows, head_dim: rows.copy())
-    artifact = convert(tmp_path / "m", spec, "gguf", "q8_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q8_0")
     with pytest.raises(ConversionError, match=r"6 of 29 tensors differ, first attn_q of block 0"):
         check(artifact, spec, tmp_path / "m")
 
@@ -239,7 +214,7 @@ def test_llama_cpp_is_looked_into_by_parts_of_the_file(
 ) -> None:
     """The reference is told another activation of one block, which no header can say."""
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "gguf", "q8_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q8_0")
     bent = _bent(block, lambda o: replace(o, activation="gelu_tanh"), Gate)
     monkeypatch.setattr("edgegauge_converters.reference.blueprint", bent)
     with pytest.raises(
@@ -268,7 +243,7 @@ def test_convert_refuses_and_leaves_nothing(
 
 def test_a_folder_of_files_is_removed_as_well(tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "onnx", "int4", tmp_path / "out")
+    artifact = convert(spec, tmp_path / "m", tmp_path / "out", "int4", file_format="onnx")
     with pytest.raises(ConversionError, match="the artifact is removed"):
         verified(artifact, spec.model_copy(update={"rope_theta": 500.0}), tmp_path / "m", threads=1)
     assert list((tmp_path / "out").iterdir()) == []
@@ -276,7 +251,7 @@ def test_a_folder_of_files_is_removed_as_well(tmp_path: Path) -> None:
 
 def test_the_manifest_keeps_what_was_found(tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "m", "qwen2", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "gguf", "q4_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q4_0")
     made = verified(artifact, spec, tmp_path / "m", threads=1)
     kept = open_artifact(artifact.path).manifest
     assert kept == made.manifest and kept is not None and kept.verification is not None
@@ -297,7 +272,7 @@ def test_what_cannot_be_tried_is_kept_with_a_warning(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "gguf", "q4_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q4_0")
 
     def fails(*_: Any) -> None:
         raise error
@@ -313,7 +288,7 @@ def test_a_place_that_cannot_be_looked_for_does_not_save_a_broken_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "gguf", "q8_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q8_0")
 
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
@@ -329,7 +304,7 @@ def test_a_file_that_crashes_its_runtime_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_folder(tmp_path / "m", "llama", seed=SEED)
-    artifact = convert(tmp_path / "m", spec, "gguf", "q4_0", tmp_path)
+    artifact = convert(spec, tmp_path / "m", tmp_path, "q4_0")
 
     def crashes(*_: Any) -> None:
         raise child.ChildEnded("ended by SIGSEGV", status=-11)

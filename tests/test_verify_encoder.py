@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conversions import check, quiet
 from make_encoders import KINDS, encoder_weights, make_encoder, name_of
 from make_models import write_safetensors
 
@@ -23,12 +24,7 @@ from edgegauge.cli import main
 from edgegauge.convert_encoder import encoder_converter_for, encoder_job
 from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import ConversionError
-from edgegauge.verification import EncoderVerification
-from edgegauge.verify_encoder import (
-    EncoderVerificationJob,
-    encoder_verifier_for,
-    verified_encoder,
-)
+from edgegauge.verify import verified
 from edgegauge_converters.encoder_blueprint import encoder_blueprint
 
 RECIPES = {
@@ -49,18 +45,7 @@ def make(path: Path, kind: str, file_format: str, **overrides: Any) -> EncoderSp
 
 def convert(folder: Path, file_format: str, recipe: str, output: Path) -> Artifact:
     job = encoder_job(str(folder), recipe, output, threads=1)
-    return encoder_converter_for(file_format).convert(job, lambda done, note: None)
-
-
-def check(artifact: Artifact, spec: EncoderSpec, folder: Path | None) -> EncoderVerification:
-    """Verify in this process."""
-    manifest = artifact.manifest
-    assert manifest is not None
-    job = EncoderVerificationJob(
-        path=artifact.path, file_format=manifest.file_format, recipe=manifest.recipe, spec=spec,
-        folder=folder, threads=1,
-    )  # fmt: skip
-    return encoder_verifier_for(manifest.file_format).verify(job, lambda done, note: None)
+    return encoder_converter_for(file_format).convert(job, quiet)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +73,7 @@ def test_random_weights_have_only_themselves(tmp_path: Path) -> None:
     make_encoder(tmp_path / "m", "minilm", seed=SEED)
     job = encoder_job(str(tmp_path / "m" / "config.json"), "int8", tmp_path, synthetic=True)
     for file_format in RECIPES:
-        artifact = encoder_converter_for(file_format).convert(job, lambda done, note: None)
+        artifact = encoder_converter_for(file_format).convert(job, quiet)
         found = check(artifact, job.spec, None)
         assert found.original is None and found.weights is None and found.tokenizer is None
         assert found.on == "random tokens" and "synthetic" in found.not_checked[0]
@@ -228,7 +213,7 @@ def test_what_cannot_be_tried_is_kept_with_a_warning(
 ) -> None:
     spec = make_encoder(tmp_path / "m", "minilm", seed=SEED)
     artifact = convert(tmp_path / "m", "onnx", "int8", tmp_path)
-    monkeypatch.setattr("edgegauge.verify_encoder.GROUP", "edgegauge.nothing")
-    made = verified_encoder(artifact, spec, tmp_path / "m")
+    monkeypatch.setattr("edgegauge.verify.ENCODER_GROUP", "edgegauge.nothing")
+    made = verified(artifact, spec, tmp_path / "m")
     assert made.manifest is not None and made.manifest.encoder_verification is None
     assert made.manifest.warnings[-1].startswith("not verified: nothing here verifies encoders")

@@ -13,7 +13,7 @@ program that calls it (`llama-embedding` and llama-cpp-python do that unless tol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -27,28 +27,31 @@ from edgegauge.recipe import StoredTensor, resolve
 
 try:
     import numpy as np
-    from gguf import GGMLQuantizationType, GGUFWriter, PoolingType, TokenType
+    from gguf import GGUFWriter, PoolingType, TokenType
 
     from edgegauge.gguf_header import tensor_name
-    from edgegauge_converters.encoder_artifact import finish, main_path
     from edgegauge_converters.encoder_recipe import stored_tensors, tensor_bytes
     from edgegauge_converters.encoder_weights import EncoderCheckpoint, SyntheticEncoder
+    from edgegauge_converters.gguf_file import (
+        add_tensors,
+        padded_bytes,
+        write_header,
+        write_tensors,
+    )
     from edgegauge_converters.gguf_metadata import (
         FILE_TYPE_NUMBERS,
         MAX_LAYERS,
         QUANTIZATION_VERSION,
     )
+    from edgegauge_converters.manifest import finish, main_path
     from edgegauge_converters.quantize import Bytes, Encoder, check_finite, encoder
-    from edgegauge_converters.temporary_file import HashedFile, writing
-    from edgegauge_converters.weights import row_slices
+    from edgegauge_converters.temporary_file import writing
     from edgegauge_converters.wordpiece import PREFIX, ROLES, WordPiece, read_wordpiece
-    from edgegauge_converters.workers import available_threads, in_order
+    from edgegauge_converters.workers import available_threads
 except ImportError as error:
     raise MissingDependency("converting to GGUF", "gguf") from error
 
 ARCHITECTURE = "bert"
-ALIGNMENT = 32
-"""Tensor data begins at multiples of this (GGUF's default)."""
 WORD_START = "\u2581"
 POOLING = {"mean": PoolingType.MEAN, "cls": PoolingType.CLS}
 TOOLS = ("gguf", "numpy", "llama-cpp-python")
@@ -75,14 +78,13 @@ class GgufEncoderConverter:
                 vocabulary = read_wordpiece(job.folder, spec.vocab)
                 source = stack.enter_context(EncoderCheckpoint(job.folder, spec))
             writer = _header(spec, recipe, stored, vocabulary)
-            size = sum(each.bytes + ALIGNMENT for each in stored)
-            file = stack.enter_context(writing(final, size))
-            _write_header(writer, file)
-            _write_tensors(file, source, stored, job.threads or available_threads(), progress)
+            file = stack.enter_context(writing(final, padded_bytes(stored)))
+            write_header(writer, file)
+            rows, threads = partial(_encoded, source, encoder()), job.threads or available_threads()
+            write_tensors(file, stored, rows, threads, progress)
             written = ArtifactFile(name=final.name, bytes=file.bytes, sha256=file.sha256())
-        return finish(
-            final, job, recipe, stored, [written], tools=TOOLS, warnings=list(_warnings(spec))
-        )
+        size, warnings = tensor_bytes(stored), list(_warnings(spec))
+        return finish(final, job, recipe, size, [written], tools=TOOLS, warnings=warnings)
 
 
 def _warnings(spec: EncoderSpec) -> Iterator[str]:
@@ -121,11 +123,7 @@ def _header(
     writer.add_pooling_type(POOLING[spec.pooling])
     writer.add_token_type_count(max(spec.token_types, 1))
     _add_vocabulary(writer, vocabulary)
-    for each in stored:
-        tensor = each.tensor
-        shape = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
-        kind = GGMLQuantizationType[each.type]
-        writer.add_tensor_info(tensor_name(tensor), shape, np.dtype(np.float32), each.bytes, kind)
+    add_tensors(writer, stored)
     return writer
 
 
@@ -170,39 +168,9 @@ def _phantom(token: str, kind: TokenType) -> str:
     return token.removeprefix(PREFIX) if token.startswith(PREFIX) else WORD_START + token
 
 
-def _write_header(writer: Any, file: HashedFile) -> None:
-    writer.write_header_to_file(file.path)
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    file.adopt()
-    file.pad(ALIGNMENT)
-
-
-def _write_tensors(
-    file: HashedFile, source: Source, stored: list[StoredTensor], threads: int, progress: Progress
-) -> None:
-    total, done = tensor_bytes(stored), 0
-    for (each, last), rows in in_order(_tasks(source, stored, encoder()), threads):
-        file.write(rows)
-        done += rows.nbytes
-        if last:
-            file.pad(ALIGNMENT)
-            progress(done / total, tensor_name(each.tensor))
-
-
-def _tasks(
-    source: Source, stored: list[StoredTensor], encode: Encoder
-) -> Iterator[tuple[tuple[StoredTensor, bool], Callable[[], Bytes]]]:
-    """Every slice in the order of the file; the flag says that it is a tensor's last."""
-    for each in stored:
-        tensor = each.tensor
-        for start, stop in row_slices(tensor.rows, tensor.cols):
-            last = stop == tensor.rows
-            yield (each, last), partial(_encoded, source, each, encode, start, stop)
-
-
-def _encoded(source: Source, stored: StoredTensor, encode: Encoder, start: int, stop: int) -> Bytes:
+def _encoded(
+    source: Source, encode: Encoder, stored: StoredTensor, index: int, start: int, stop: int
+) -> Bytes:
     """Rows in their stored type; ConversionError where a value is or becomes infinite."""
     values = source.rows(stored.tensor, start, stop)
     name = tensor_name(stored.tensor)

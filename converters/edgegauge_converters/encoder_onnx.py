@@ -9,7 +9,6 @@ written a slice at a time by a few threads, so memory does not grow with the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,18 +27,19 @@ try:
     import numpy as np
 
     from edgegauge.gguf_header import tensor_name
-    from edgegauge_converters.encoder_artifact import copy_tokenizer, file_of, finish, main_path
     from edgegauge_converters.encoder_graph import lower
-    from edgegauge_converters.encoder_recipe import stored_tensors
+    from edgegauge_converters.encoder_recipe import stored_tensors, tensor_bytes
     from edgegauge_converters.encoder_weights import EncoderCheckpoint, SyntheticEncoder
+    from edgegauge_converters.manifest import copy_tokenizer, file_of, finish, main_path
     from edgegauge_converters.onnx_file import encode as encode_graph
-    from edgegauge_converters.onnx_layout import ALIGNMENT, Group, Layout, plan
+    from edgegauge_converters.onnx_layout import Layout, plan
     from edgegauge_converters.onnx_rows import Encoded, encode
+    from edgegauge_converters.onnx_weights import write_weights
     from edgegauge_converters.quantize import check_finite
-    from edgegauge_converters.temporary_file import HashedFile, writing
-    from edgegauge_converters.weights import Floats, row_slices
+    from edgegauge_converters.temporary_file import writing
+    from edgegauge_converters.weights import Floats
     from edgegauge_converters.wordpiece import read_wordpiece
-    from edgegauge_converters.workers import available_threads, in_order
+    from edgegauge_converters.workers import available_threads
 except ImportError as error:
     raise MissingDependency("converting to ONNX", "onnx") from error
 
@@ -70,12 +70,14 @@ class OnnxEncoderConverter:
                 read_wordpiece(job.folder, job.spec.vocab)  # it fits, or nothing is written
                 source = stack.enter_context(EncoderCheckpoint(job.folder, job.spec))
             file = stack.enter_context(writing(data, layout.bytes))
-            _write_weights(file, source, layout, job.threads or available_threads(), progress)
+            rows, threads = partial(_encoded, source), job.threads or available_threads()
+            write_weights(file, layout, rows, threads, progress)
             # The manifest of an older artifact must not stand beside the new one.
             manifest_path(final).unlink(missing_ok=True)
         weights = ArtifactFile(name=data.name, bytes=file.bytes, sha256=file.sha256())
-        files = [_write_graph(final, job, layout, weights), weights, *copy_tokenizer(job, final)]
-        return finish(final, job, recipe, stored, files, tools=TOOLS, warnings=[])
+        files = [_write_graph(final, job, layout, weights), weights]
+        files += copy_tokenizer(job.folder, final)
+        return finish(final, job, recipe, tensor_bytes(stored), files, tools=TOOLS)
 
 
 def _write_graph(
@@ -89,38 +91,9 @@ def _write_graph(
     return file_of(final)
 
 
-def _write_weights(
-    file: HashedFile, source: EncoderRows, layout: Layout, threads: int, progress: Progress
-) -> None:
-    scales: list[Encoded] = []
-    for (group, last), encoded in in_order(_tasks(source, layout), threads):
-        file.write(encoded.values)
-        scales.append(encoded)
-        if not last:
-            continue
-        file.pad(ALIGNMENT)
-        for each in scales:
-            if each.scales is not None:
-                file.write(each.scales)
-        file.pad(ALIGNMENT)
-        scales.clear()
-        assert file.bytes == group.end, group.name
-        progress(file.bytes / layout.bytes, group.name)
-
-
-def _tasks(
-    source: EncoderRows, layout: Layout
-) -> Iterator[tuple[tuple[Group, bool], Callable[[], Encoded]]]:
-    """Every slice of every tensor, in the order of the file; the flag says it ends its group."""
-    for group in layout.groups:
-        for member in group.members:
-            tensor = member.tensor
-            for start, stop in row_slices(tensor.rows, tensor.cols):
-                last = member is group.members[-1] and stop == tensor.rows
-                yield (group, last), partial(_encoded, source, member, start, stop)
-
-
-def _encoded(source: EncoderRows, stored: StoredTensor, start: int, stop: int) -> Encoded:
+def _encoded(
+    source: EncoderRows, stored: StoredTensor, index: int, start: int, stop: int
+) -> Encoded:
     """Rows in their stored type; ConversionError where a value is not finite."""
     values = np.ascontiguousarray(source.rows(stored.tensor, start, stop))
     check_finite(values, tensor_name(stored.tensor))

@@ -33,7 +33,7 @@ from edgegauge_converters.encoder_blueprint import (
     Pool,
     encoder_blueprint,
 )
-from edgegauge_converters.reference import Array, Weights
+from edgegauge_converters.reference import Array, Weights, plain_weight
 
 Rounding = Callable[[Operation, list[Array]], list[Array]]
 """Gives what an operation reads, from its exact inputs."""
@@ -136,14 +136,7 @@ class EncoderReference:
                 return scaled
 
     def _weight(self, tensor: Tensor) -> Array:
-        weight: Array = np.asarray(self._weights(tensor), dtype=self._dtype)
-        expected = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
-        if weight.shape != expected:
-            raise InputError(
-                f"{tensor.role} of layer {tensor.layer}: expected shape {expected}, "
-                f"got {weight.shape}"
-            )
-        return weight
+        return plain_weight(self._weights, tensor, self._dtype)
 
 
 def _attend(heads: int, query: Array, key: Array, value: Array) -> Array:

@@ -27,10 +27,10 @@ try:
     import numpy as np
 
     from edgegauge.gguf_header import tensor_name
-    from edgegauge_converters.encoder_artifact import copy_tokenizer, finish, main_path
-    from edgegauge_converters.encoder_recipe import stored_tensors
+    from edgegauge_converters.encoder_recipe import stored_tensors, tensor_bytes
     from edgegauge_converters.encoder_tflite_graph import lower
     from edgegauge_converters.encoder_weights import EncoderCheckpoint, SyntheticEncoder
+    from edgegauge_converters.manifest import copy_tokenizer, finish, main_path
     from edgegauge_converters.quantize import check_finite
     from edgegauge_converters.temporary_file import writing
     from edgegauge_converters.tflite_file import TfliteFile
@@ -76,8 +76,8 @@ class TfliteEncoderConverter:
             stream = stack.enter_context(writing(final, file.reserved_bytes()))
             file.write(stream, weights.content())
         written = ArtifactFile(name=final.name, bytes=stream.bytes, sha256=stream.sha256())
-        files = [written, *copy_tokenizer(job, final)]
-        return finish(final, job, recipe, stored, files, tools=TOOLS, warnings=[])
+        files = [written, *copy_tokenizer(job.folder, final)]
+        return finish(final, job, recipe, tensor_bytes(stored), files, tools=TOOLS)
 
 
 class _Weights:

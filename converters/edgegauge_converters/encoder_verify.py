@@ -28,8 +28,7 @@ from edgegauge.evaluate.builtin_text import PASSAGE, SAMPLES
 from edgegauge.figure import Figure
 from edgegauge.measure.runtimes import runtime_for
 from edgegauge.verification import EncoderVerification, TokenizerCheck, VectorAgreement
-from edgegauge.verify import Progress
-from edgegauge.verify_encoder import EncoderVerificationJob
+from edgegauge.verify import EncoderVerificationJob, Progress
 from edgegauge_converters.encoder_blueprint import EMBEDDING, HIDDEN, Operation
 from edgegauge_converters.encoder_recipe import stored_tensors
 from edgegauge_converters.encoder_reference import EncoderReference, Rounding

@@ -18,7 +18,7 @@ from edgegauge.gguf_reader import read_header
 from edgegauge.measure.runtimes.llama_encoder import LlamaEncoder
 from edgegauge.measure.runtimes.llama_watch import Watch
 from edgegauge.model import Tensor
-from edgegauge.verify_encoder import EncoderVerificationJob
+from edgegauge.verify import EncoderVerificationJob
 from edgegauge_converters.encoder_blueprint import EMBEDDING, HIDDEN
 from edgegauge_converters.encoder_verify import EncoderFormatVerifier, EncoderRun
 from edgegauge_converters.reference import Array, Weights

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgegauge.measure.graphs.inputs import tokenizer_beside
 from edgegauge.measure.runtimes.onnx_library import library
-from edgegauge.verify_encoder import EncoderVerificationJob
+from edgegauge.verify import EncoderVerificationJob
 from edgegauge_converters.encoder_blueprint import EMBEDDING, HIDDEN
 from edgegauge_converters.encoder_recipe import stored_tensors
 from edgegauge_converters.encoder_verify import EncoderFormatVerifier, EncoderRun

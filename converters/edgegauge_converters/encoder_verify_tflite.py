@@ -17,7 +17,7 @@ from edgegauge.errors import InputError
 from edgegauge.gguf_header import tensor_name
 from edgegauge.measure.graphs.inputs import tokenizer_beside
 from edgegauge.model import Tensor
-from edgegauge.verify_encoder import EncoderVerificationJob
+from edgegauge.verify import EncoderVerificationJob
 from edgegauge_converters.blueprint import Linear
 from edgegauge_converters.encoder_blueprint import EMBEDDING, LayerNorm, encoder_blueprint
 from edgegauge_converters.encoder_verify import EncoderFormatVerifier, EncoderRun

@@ -5,18 +5,12 @@ Keys are those of onnxruntime-genai 0.18 (`src/config.cpp`), which reads every o
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from edgegauge.model import ModelSpec
 
 GENAI_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
 """Our families by that library's name of the same decoder."""
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-)  # fmt: skip
-"""Copied beside the graph where the model has them."""
 
 
 def genai_config(
@@ -65,8 +59,3 @@ def genai_config(
             "top_p": 1.0,
         },
     }
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of this model folder that a tokenizer needs."""
-    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]

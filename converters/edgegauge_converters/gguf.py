@@ -9,47 +9,42 @@ weight is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
-from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path
+from edgegauge.artifact import Artifact, ArtifactFile
 from edgegauge.convert import ConversionJob, Progress
-from edgegauge.document import write_json
 from edgegauge.errors import MissingDependency
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import (
     Recipe,
     StoredTensor,
-    effective_bits,
     resolve,
     stored_tensors,
     tensor_bytes,
     width_warning,
 )
-from edgegauge.recipe_file import RecipeFile
 
 try:
-    import numpy as np
-    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf import GGUFWriter
 
-    from edgegauge.gguf_header import tensor_name
     from edgegauge_converters import tokenizer
+    from edgegauge_converters.gguf_file import (
+        add_tensors,
+        padded_bytes,
+        write_header,
+        write_tensors,
+    )
     from edgegauge_converters.gguf_metadata import add_metadata, check_spec
     from edgegauge_converters.gguf_rows import CheckpointRows, SyntheticRows, row_step
-    from edgegauge_converters.manifest import file_stem, tool_versions
+    from edgegauge_converters.manifest import finish, main_path
     from edgegauge_converters.quantize import Bytes, encoder
-    from edgegauge_converters.temporary_file import HashedFile, writing
-    from edgegauge_converters.weights import Checkpoint, row_slices
-    from edgegauge_converters.workers import available_threads, in_order
+    from edgegauge_converters.temporary_file import writing
+    from edgegauge_converters.weights import Checkpoint
+    from edgegauge_converters.workers import available_threads
 except ImportError as error:
     raise MissingDependency("converting to GGUF", "gguf") from error
-
-ALIGNMENT = 32
-"""Tensor data begins at multiples of this (GGUF's default)."""
 
 TOOLS = ("gguf", "numpy", "llama-cpp-python", "tokenizers")
 
@@ -70,7 +65,7 @@ class GgufConverter:
         spec = job.spec
         check_spec(spec)
         stored = stored_tensors(spec, recipe)
-        final = job.output / f"{file_stem(spec.id)}-{recipe}.gguf"
+        final = main_path(job, recipe, "gguf")
         with ExitStack() as stack:
             progress(0.0, "reading the model")
             source: RowSource
@@ -80,16 +75,14 @@ class GgufConverter:
                 weights = stack.enter_context(Checkpoint(job.folder, spec))
                 source = CheckpointRows(weights, spec, encoder())
             writer, warnings = _header(job, spec, recipe, stored)
-            file = stack.enter_context(writing(final, sum(_padded(s.bytes) for s in stored)))
-            _write_header(writer, file)
+            file = stack.enter_context(writing(final, padded_bytes(stored)))
+            write_header(writer, file)
             del writer  # its vocabulary is as large as a small model
-            _write_tensors(file, source, spec, stored, job.threads, progress)
+            threads = job.threads or available_threads()
+            write_tensors(file, stored, source.rows, threads, progress, partial(row_step, spec))
             written = ArtifactFile(name=final.name, bytes=file.bytes, sha256=file.sha256())
-        return _finish(final, job, recipe, written, warnings)
-
-
-def _padded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+        size = tensor_bytes(spec, recipe)
+        return finish(final, job, recipe, size, [written], tools=TOOLS, warnings=warnings)
 
 
 def _header(
@@ -103,71 +96,6 @@ def _header(
     writer = GGUFWriter(None, spec.family)
     add_metadata(writer, spec, recipe)
     tokenizer.add_to_gguf(writer, vocabulary)
-    for each in stored:
-        tensor = each.tensor
-        shape = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
-        kind = GGMLQuantizationType[each.type]
-        writer.add_tensor_info(tensor_name(tensor), shape, np.dtype(np.float32), each.bytes, kind)
+    add_tensors(writer, stored)
     wide = width_warning(spec, recipe)
     return writer, [*vocabulary.warnings, *([wide] if wide else [])]
-
-
-def _write_header(writer: Any, file: HashedFile) -> None:
-    writer.write_header_to_file(file.path)
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    file.adopt()
-    file.pad(ALIGNMENT)
-
-
-def _write_tensors(
-    file: HashedFile,
-    source: RowSource,
-    spec: ModelSpec,
-    stored: list[StoredTensor],
-    threads: int | None,
-    progress: Progress,
-) -> None:
-    total = sum(s.bytes for s in stored)
-    done = 0
-    tasks = _tasks(source, spec, stored)
-    for (each, last), rows in in_order(tasks, threads or available_threads()):
-        file.write(rows)
-        done += rows.nbytes
-        if last:
-            file.pad(ALIGNMENT)
-            progress(done / total, tensor_name(each.tensor))
-
-
-def _tasks(
-    source: RowSource, spec: ModelSpec, stored: list[StoredTensor]
-) -> Iterator[tuple[tuple[StoredTensor, bool], Callable[[], Bytes]]]:
-    """Every slice in the order of the file; the flag says that it is a tensor's last."""
-    for index, each in enumerate(stored):
-        tensor = each.tensor
-        for start, stop in row_slices(tensor.rows, tensor.cols, row_step(spec, tensor)):
-            last = stop == tensor.rows
-            yield (each, last), partial(source.rows, each, index, start, stop)
-
-
-def _finish(
-    final: Path, job: ConversionJob, recipe: Recipe, written: ArtifactFile, warnings: list[str]
-) -> Artifact:
-    """Write the manifest, which makes the artifact complete."""
-    manifest = Manifest(
-        model=job.spec.id,
-        spec=job.spec,
-        recipe=str(recipe),
-        recipe_file=recipe if isinstance(recipe, RecipeFile) else None,
-        file_format="gguf",
-        files=[written],
-        tensor_bytes=tensor_bytes(job.spec, recipe),
-        effective_bits=effective_bits(job.spec, recipe),
-        origin=job.origin,
-        tools=tool_versions(TOOLS),
-        warnings=warnings,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    write_json(manifest_path(final), manifest.model_dump(mode="json"))
-    return Artifact(final, manifest)

@@ -59,6 +59,17 @@ class Cache:
     values: dict[int, Array] = field(default_factory=dict)
 
 
+def plain_weight(weights: Weights, tensor: Tensor, dtype: type) -> Array:
+    """A tensor's values in this type, (cols,) or (rows, cols); InputError for another shape."""
+    weight: Array = np.asarray(weights(tensor), dtype=dtype)
+    expected = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
+    if weight.shape != expected:
+        raise InputError(
+            f"{tensor.role} of layer {tensor.layer}: expected shape {expected}, got {weight.shape}"
+        )
+    return weight
+
+
 class Reference:
     """A model that can be asked for logits; `dtype` is float32 or float64."""
 
@@ -127,14 +138,7 @@ class Reference:
                 values[operation.output] = instead[operation.output]
 
     def _weight(self, tensor: Tensor) -> Array:
-        weight: Array = np.asarray(self._weights(tensor), dtype=self._dtype)
-        expected = (tensor.cols,) if tensor.is_vector else (tensor.rows, tensor.cols)
-        if weight.shape != expected:
-            raise InputError(
-                f"{tensor.role} of layer {tensor.layer}: expected shape {expected}, "
-                f"got {weight.shape}"
-            )
-        return weight
+        return plain_weight(self._weights, tensor, self._dtype)
 
 
 @dataclass(slots=True)

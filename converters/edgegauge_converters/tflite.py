@@ -14,29 +14,26 @@ model, except for the scales of its rows.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgegauge import __version__
-from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path, sha256_of
+from edgegauge.artifact import Artifact, ArtifactFile
 from edgegauge.convert import ConversionJob, Progress
-from edgegauge.document import atomic_write, write_json
+from edgegauge.document import write_json
 from edgegauge.errors import InputError, MissingDependency
+from edgegauge.memory import cache_bytes
 from edgegauge.model import ModelSpec, Tensor
 from edgegauge.recipe import (
     Recipe,
     StoredTensor,
-    effective_bits,
     resolve,
     stored_tensors,
     tensor_bytes,
 )
-from edgegauge.recipe_file import RecipeFile
 from edgegauge.tflite_spans import CONTEXT, PIECE, SPAN, spans_of
 
 try:
@@ -44,8 +41,7 @@ try:
     from numpy.typing import NDArray
 
     from edgegauge_converters.blueprint import Embed, Linear
-    from edgegauge_converters.genai_config import tokenizer_files
-    from edgegauge_converters.manifest import file_stem, tool_versions
+    from edgegauge_converters.manifest import copy_tokenizer, file_of, finish, main_path
     from edgegauge_converters.plain_rows import PlainRows
     from edgegauge_converters.quantize import check_finite
     from edgegauge_converters.special_tokens import read_special_tokens
@@ -100,8 +96,7 @@ class TfliteConverter:
         """Write the artifact; InputError for bad input, ConversionError if it cannot be written."""
         recipe = resolve(job.recipe, "tflite")
         spec, context = job.spec, _context(job)
-        stem = f"{file_stem(spec.id)}-{recipe}"
-        final = job.output / f"{stem}-tflite" / f"{stem}.tflite"
+        final = main_path(job, recipe, "tflite")
         with ExitStack() as stack:
             progress(0.0, "reading the model")
             source: RowSource = SyntheticRows(spec)
@@ -116,7 +111,11 @@ class TfliteConverter:
             stream = stack.enter_context(writing(final, file.reserved_bytes()))
             file.write(stream, weights.content())
         files = [ArtifactFile(name=final.name, bytes=stream.bytes, sha256=stream.sha256())]
-        return _finish(final, job, recipe, context, files + _write_texts(final, job.folder, tokens))
+        files += [_write_tokens(final, tokens), *copy_tokenizer(job.folder, final)]
+        return finish(
+            final, job, recipe, tensor_bytes(spec, recipe, "tflite"), files, tools=TOOLS,
+            context=context, cache_bytes=cache_bytes(spec, context, "tflite"),
+        )  # fmt: skip
 
     def _lower(self, file: TfliteFile, spec: ModelSpec, weights: Weights, context: int) -> None:
         spans = spans_of(context, self._span)
@@ -229,11 +228,6 @@ def _context(job: ConversionJob) -> int:
     return job.context or min(CONTEXT, most)
 
 
-def _cache_bytes(spec: ModelSpec, context: int) -> int:
-    """Float32 keys and values; every layer holds the whole context, whatever its window."""
-    return 4 * 2 * spec.kv_heads * spec.head_dim * context * spec.executed_layers
-
-
 def _stacks(spec: ModelSpec) -> Iterator[tuple[Tensor, ...]]:
     """The matrices of the blueprint, those of one input together."""
     for step in steps(spec):
@@ -252,36 +246,8 @@ def _special_tokens(folder: Path) -> dict[str, Any]:
     return {"eos_token_id": ends, **begin}
 
 
-def _write_texts(final: Path, folder: Path | None, tokens: dict[str, Any]) -> list[ArtifactFile]:
-    """The special tokens, and the model's own tokenizer files, beside the model."""
+def _write_tokens(final: Path, tokens: dict[str, Any]) -> ArtifactFile:
+    """The special tokens, beside the model."""
     config = final.with_name("generation_config.json")
     write_json(config, tokens)
-    written = [config]
-    for path in tokenizer_files(folder) if folder else ():
-        written.append(final.with_name(path.name))
-        with path.open("rb") as original, atomic_write(written[-1]) as stream:
-            shutil.copyfileobj(original, stream)
-    return [ArtifactFile(name=p.name, bytes=p.stat().st_size, sha256=sha256_of(p)) for p in written]
-
-
-def _finish(
-    final: Path, job: ConversionJob, recipe: Recipe, context: int, files: list[ArtifactFile]
-) -> Artifact:
-    """Write the manifest, which makes the artifact complete."""
-    manifest = Manifest(
-        model=job.spec.id,
-        spec=job.spec,
-        recipe=str(recipe),
-        recipe_file=recipe if isinstance(recipe, RecipeFile) else None,
-        file_format="tflite",
-        files=files,
-        tensor_bytes=tensor_bytes(job.spec, recipe, "tflite"),
-        effective_bits=effective_bits(job.spec, recipe, "tflite"),
-        context=context,
-        cache_bytes=_cache_bytes(job.spec, context),
-        origin=job.origin,
-        tools=tool_versions(TOOLS),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    write_json(manifest_path(final), manifest.model_dump(mode="json"))
-    return Artifact(final, manifest)
+    return file_of(config)

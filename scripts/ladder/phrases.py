@@ -1,7 +1,7 @@
 """The words of the ladder's task: values and how they are said, verbs and their phrasings.
 
-Data for `generate.py`, which draws from it in this order: changing an entry changes every record
-that follows, the published evaluation file included.
+Data for `slots.py` and `generate.py`, which draw from it in this order: changing an entry changes
+every record that follows, the published evaluation file included.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ an artifact too: its spec is read from its header and its recipe is unknown.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,6 +116,11 @@ class Artifact:
     def file_format(self) -> FileFormat:
         """The format that the manifest names; a bare file is a GGUF file (`open_artifact`)."""
         return self.manifest.file_format if self.manifest else "gguf"
+
+
+def file_stem(id: str) -> str:
+    """The id as a file name: no separators, no leading dot."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", id).lstrip(".-") or "model"
 
 
 def manifest_path(artifact: Path) -> Path:

@@ -4,7 +4,8 @@
     found = verify(artifact, spec, folder)          # only looks
 
 A child process does it, since native code may crash on a broken file. How a format's artifacts are
-opened and looked into is an entry point of the group `edgegauge.verifiers`, named after the format.
+opened and looked into is an entry point named after the format, of the group `edgegauge.verifiers`
+for language models and `edgegauge.encoder_verifiers` for encoders.
 
     {"progress": [share, note]}
     {"verification": {...}}                                     the last message
@@ -17,13 +18,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgegauge import hub
 from edgegauge.artifact import Artifact, manifest_path
 from edgegauge.document import parse, write_json
+from edgegauge.encoder import EncoderSpec
 from edgegauge.errors import (
     ConversionError,
     EdgeGaugeError,
@@ -38,7 +40,7 @@ from edgegauge.recipe import Recipe
 from edgegauge.recipe_file import RecipeFile
 from edgegauge.verification import EncoderVerification, Verification
 
-GROUP = "edgegauge.verifiers"
+GROUP, ENCODER_GROUP = "edgegauge.verifiers", "edgegauge.encoder_verifiers"
 MODULE = "edgegauge.verify"
 """What the child runs."""
 
@@ -46,17 +48,20 @@ UNVERIFIED = ("killed", "out of memory", "timeout")
 """Ends of a child that say nothing of the artifact."""
 
 Progress = Callable[[float, str], None]
-Found = TypeVar("Found")
+Spec = ModelSpec | EncoderSpec
+Found = Verification | EncoderVerification
+SpecT = TypeVar("SpecT", bound=Spec)
+RecipeT = TypeVar("RecipeT", bound=Recipe)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerificationJob:
-    """What to verify: an artifact's main file, and the model it should compute."""
+@dataclass(frozen=True, kw_only=True)  # slots would make calling its aliases a TypeError
+class Job(Generic[SpecT, RecipeT]):
+    """What to verify: an artifact's main file, and the model or encoder that it should compute."""
 
     path: Path
     file_format: str
-    recipe: Recipe
-    spec: ModelSpec
+    recipe: RecipeT
+    spec: SpecT
     folder: Path | None
     """The checkpoint, in Hugging Face form; None for synthetic weights."""
     threads: int
@@ -64,6 +69,16 @@ class VerificationJob:
     """What the artifact is tried on; None: the built-in text."""
     context: int | None = None
     """Tokens that the file has room for, where it says so."""
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether an encoder is verified, else a language model."""
+        return isinstance(self.spec, EncoderSpec)
+
+    @property
+    def group(self) -> str:
+        """Of the entry points among which its verifier is."""
+        return ENCODER_GROUP if self.is_encoder else GROUP
 
     def to_json(self) -> dict[str, Any]:
         """The form that `from_json` reads back."""
@@ -73,6 +88,7 @@ class VerificationJob:
             "recipe": self.recipe
             if isinstance(self.recipe, str)
             else self.recipe.model_dump(mode="json"),
+            "is_encoder": self.is_encoder,
             "spec": self.spec.model_dump(mode="json"),
             "folder": None if self.folder is None else str(self.folder),
             "threads": self.threads,
@@ -81,47 +97,54 @@ class VerificationJob:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> VerificationJob:
+    def from_json(cls, value: dict[str, Any]) -> AnyJob:
         """The job of `to_json`; trusted, since the parent wrote it."""
         folder, recipe = value["folder"], value["recipe"]
+        kind = EncoderSpec if value.pop("is_encoder") else ModelSpec
         return cls(
             **value
             | {
                 "recipe": recipe if isinstance(recipe, str) else parse(recipe, RecipeFile, "job"),
                 "path": Path(value["path"]),
-                "spec": parse(value["spec"], ModelSpec, "job"),
+                "spec": parse(value["spec"], kind, "job"),
                 "folder": None if folder is None else Path(folder),
             }
         )
 
 
+VerificationJob = Job[ModelSpec, Recipe]
+"""Of language models."""
+EncoderVerificationJob = Job[EncoderSpec, str]
+"""Of encoders, which know no recipe files."""
+AnyJob = Job[Any, Any]
+
+
 class Verifier(Protocol):
     """Verifies artifacts of one file format, in this process."""
 
-    def verify(self, job: VerificationJob, progress: Progress) -> Verification:
+    def verify(self, job: AnyJob, progress: Progress) -> Found:
         """What was found; ConversionError, naming the place, for an artifact that is broken."""
 
 
 def verify(
     artifact: Artifact,
-    spec: ModelSpec,
+    spec: Spec,
     folder: Path | None,
     *,
     threads: int | None = None,
     text: str | None = None,
     progress: Progress = lambda done, note: None,
-) -> Verification:
-    """Compare the artifact with the model `spec` and its checkpoint in `folder`, on this text.
+) -> Found:
+    """Compare the artifact with the model `spec` and its checkpoint in `folder`.
 
-    Raises ConversionError where it departs, MissingDependency where its runtime is not installed,
-    and MeasurementError where the child was killed, ran out of memory or failed on its own account.
+    A language model is tried on `text`, where there is one. Raises ConversionError where it
+    departs, MissingDependency where its runtime is not installed, and MeasurementError where the
+    child was killed, ran out of memory or failed on its own account.
     """
     if artifact.manifest is None:
         raise InputError(f"{artifact.path} has no manifest, so what it should compute is unknown")
     runtime_for(artifact.file_format).version()
-    if not entry_points(group=GROUP, name=artifact.file_format):
-        raise MeasurementError(f"nothing here verifies {artifact.file_format} files")
-    job = VerificationJob(
+    job = Job(
         path=artifact.path.absolute(),
         file_format=artifact.file_format,
         recipe=artifact.manifest.stored_as,
@@ -131,13 +154,9 @@ def verify(
         text=text,
         context=artifact.manifest.context,
     )
-    return told(artifact, lambda: _in_child(job, progress))
-
-
-def told(artifact: Artifact, look: Callable[[], Found]) -> Found:
-    """What a child found of an artifact; ends of it that are the artifact's are ConversionError."""
+    _entry_point(job)
     try:
-        return look()
+        return _in_child(job, progress)
     except MeasurementError as error:
         ours = isinstance(error, child.ChildEnded) and error.status >= 0
         if ours or child.failure_kind(error) in UNVERIFIED:
@@ -168,12 +187,14 @@ def verify_again(
         folder = Path(origin.reference) if origin.kind == "folder" else hub.fetch(origin.reference)
         if not folder.is_dir():
             raise InputError(f"{artifact.name} was made from {folder}, which is not there")
-    return verify(artifact, manifest.spec, folder, threads=threads, progress=progress)
+    found = verify(artifact, manifest.spec, folder, threads=threads, progress=progress)
+    assert isinstance(found, Verification)  # the manifest has a model's spec
+    return found
 
 
 def verified(
     artifact: Artifact,
-    spec: ModelSpec,
+    spec: Spec,
     folder: Path | None,
     *,
     threads: int | None = None,
@@ -185,16 +206,8 @@ def verified(
     A broken one is removed before ConversionError is raised. One that could not be tried, because
     its runtime is not installed or memory ran out, is returned with a warning that says so.
     """
-    return settled(
-        artifact,
-        lambda: verify(artifact, spec, folder, threads=threads, text=text, progress=progress),
-    )
-
-
-def settled(artifact: Artifact, look: Callable[[], Verification | EncoderVerification]) -> Artifact:
-    """The artifact with what `look` finds in its manifest, as `verified` says."""
     try:
-        found = look()
+        found = verify(artifact, spec, folder, threads=threads, text=text, progress=progress)
     except ConversionError as error:
         discard(artifact)
         raise ConversionError(
@@ -206,15 +219,20 @@ def settled(artifact: Artifact, look: Callable[[], Verification | EncoderVerific
     return _noted(artifact, found, _warnings(found))
 
 
-def verifier_for(file_format: str) -> Verifier:
-    """The registered verifier of this format; InputError if there is none."""
-    for point in entry_points(group=GROUP, name=file_format):
-        made: Verifier = point.load()()
-        return made
-    raise InputError(f"nothing here verifies {file_format} files")
+def verifier_for(job: AnyJob) -> Verifier:
+    """The registered verifier of the job's format; MeasurementError if there is none."""
+    made: Verifier = _entry_point(job).load()()
+    return made
 
 
-def _warnings(found: Verification | EncoderVerification) -> list[str]:
+def _entry_point(job: AnyJob) -> EntryPoint:
+    for point in entry_points(group=job.group, name=job.file_format):
+        return point
+    kind = "encoders in " if job.is_encoder else ""
+    raise MeasurementError(f"nothing here verifies {kind}{job.file_format} files")
+
+
+def _warnings(found: Found) -> list[str]:
     if found.tokenizer is None or not found.tokenizer.other_tokens:
         return []
     others = found.tokenizer.other_tokens
@@ -224,9 +242,7 @@ def _warnings(found: Verification | EncoderVerification) -> list[str]:
     ]
 
 
-def _noted(
-    artifact: Artifact, found: Verification | EncoderVerification | None, warnings: list[str]
-) -> Artifact:
+def _noted(artifact: Artifact, found: Found | None, warnings: list[str]) -> Artifact:
     """The artifact with this written into its manifest."""
     assert artifact.manifest is not None
     is_encoder = isinstance(found, EncoderVerification)
@@ -251,25 +267,26 @@ def discard(artifact: Artifact) -> None:
             artifact.path.parent.rmdir()
 
 
-def _in_child(job: VerificationJob, progress: Progress) -> Verification:
+def _in_child(job: AnyJob, progress: Progress) -> Found:
+    kind: type[Found] = EncoderVerification if job.is_encoder else Verification
     with child.start(MODULE, job.to_json()) as messages:
         for message in messages:
             if "verification" in message:
-                return parse(message["verification"], Verification, "the verifying process")
+                return parse(message["verification"], kind, "the verifying process")
             progress(*message["progress"])
     raise EdgeGaugeError("the verifying process ended without a result")
 
 
 def work(job: dict[str, Any], send: child.Send) -> None:
-    """In the child: do the job of `VerificationJob.to_json`."""
-    asked = VerificationJob.from_json(job)
+    """In the child: do the job of `Job.to_json`."""
+    asked = Job.from_json(job)
     # The reference divides its work itself; read when NumPy is loaded, which it is not yet.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
     def progress(done: float, note: str) -> None:
         send({"progress": [done, note]})
 
-    found = verifier_for(asked.file_format).verify(asked, progress)
+    found = verifier_for(asked).verify(asked, progress)
     send({"verification": found.model_dump(mode="json")})
 
 

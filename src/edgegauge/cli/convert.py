@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,7 +13,7 @@ from rich.text import Text
 from edgegauge.artifact import Artifact, Manifest, manifest_path
 from edgegauge.auto import Goal, convert_auto, goal_of, search
 from edgegauge.cli.output import emit_json, json_option, progress, stderr, stdout, table, warn
-from edgegauge.convert import ConversionJob, converter_for, prepare
+from edgegauge.convert import ConversionJob, Progress, converter_for, prepare
 from edgegauge.convert_encoder import (
     EncoderJob,
     encoder_converter_for,
@@ -27,7 +29,6 @@ from edgegauge.recipe import Recipe
 from edgegauge.recipe_file import read_recipe
 from edgegauge.units import format_bytes
 from edgegauge.verify import verified
-from edgegauge.verify_encoder import verified_encoder
 
 AUTO = "auto"
 
@@ -126,7 +127,8 @@ def command(
         artifact = _with_engine(engine_name, model, recipe, file_format, output, threads, verifies)
     elif is_encoder_reference(model):
         encoder = encoder_job(model, recipe, output, synthetic=synthetic, threads=threads)
-        artifact = _convert_encoder(encoder, file_format, verifies)
+        convert = partial(encoder_converter_for(file_format).convert, encoder)
+        artifact = _convert(encoder, convert, verifies)
     else:
         converter_for(file_format)  # a wrong format is said before anything is fetched
         named = _recipe(recipe, max_kl)
@@ -134,7 +136,7 @@ def command(
         if max_kl is not None:
             artifact = _convert_auto(job, goal_of(file_format, text), max_kl, verifies)
         else:
-            artifact = _convert(job, file_format, verifies)
+            artifact = _convert(job, partial(converter_for(file_format).convert, job), verifies)
     manifest = artifact.manifest
     assert manifest is not None  # a converter's result always has one
     for warning in manifest.warnings:
@@ -170,26 +172,16 @@ def _convert_auto(job: ConversionJob, goal: Goal, max_kl: float, verifies: bool)
         return convert_auto(job, goal, found, max_kl, verifies=verifies, progress=advance)
 
 
-def _convert(job: ConversionJob, file_format: str, verifies: bool) -> Artifact:
+def _convert(
+    job: ConversionJob | EncoderJob, convert: Callable[[Progress], Artifact], verifies: bool
+) -> Artifact:
     """Convert with a recipe that is known."""
     with progress(f"converting {job.spec.id}", total=1.0) as advance:
-        artifact = converter_for(file_format).convert(job, advance)
+        artifact = convert(advance)
     if not verifies:
         return artifact
     with progress(f"verifying {job.spec.id}", total=1.0) as advance:
         return verified(artifact, job.spec, job.folder, threads=job.threads, progress=advance)
-
-
-def _convert_encoder(job: EncoderJob, file_format: str, verifies: bool) -> Artifact:
-    converter = encoder_converter_for(file_format)
-    with progress(f"converting {job.spec.id}", total=1.0) as advance:
-        artifact = converter.convert(job, advance)
-    if not verifies:
-        return artifact
-    with progress(f"verifying {job.spec.id}", total=1.0) as advance:
-        return verified_encoder(
-            artifact, job.spec, job.folder, threads=job.threads, progress=advance
-        )
 
 
 def _with_engine(

@@ -10,7 +10,6 @@ complete or not at all.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from edgegauge import __version__
-from edgegauge.artifact import Artifact, ArtifactFile, Manifest, manifest_path, sha256_of
+from edgegauge.artifact import Artifact, ArtifactFile, Manifest, file_stem, manifest_path, sha256_of
 from edgegauge.document import Document, read_json, write_json
 from edgegauge.engines import Engine
 from edgegauge.engines.environment import packages_path, python_of
@@ -89,7 +88,7 @@ def convert_with(engine: Engine, job: EngineJob, heard: Heard) -> Artifact:
     """
     precision = engine.precision(job.recipe, job.file_format)
     python = python_of(engine, heard)
-    name = f"{_file_stem(job.source.id)}-{job.recipe.lower()}-{engine.name}"
+    name = f"{file_stem(job.source.id)}-{job.recipe.lower()}-{engine.name}"
     final = job.output / name
     try:
         job.output.mkdir(parents=True, exist_ok=True)
@@ -247,7 +246,3 @@ def _alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _file_stem(id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", id).lstrip(".-") or "model"

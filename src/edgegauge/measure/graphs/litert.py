@@ -7,12 +7,12 @@ to the same XNNPACK kernels as `CompiledModel`, and it can resize free dimension
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgegauge.errors import InputError, MeasurementError, MissingDependency
+from edgegauge.errors import InputError, MeasurementError
 from edgegauge.measure.graphs import TensorSpec
+from edgegauge.measure.runtimes.litert_library import library, litert_version
 
 MAGIC = b"TFL3"
 """The file identifier of the flatbuffer, at byte 4 (TFLite schema, `file_identifier`)."""
@@ -26,27 +26,16 @@ class LiteRtGraphRuntime:
 
     def version(self) -> str:
         """`2.3.0`; MissingDependency where it is not installed."""
-        try:
-            return version("ai-edge-litert")
-        except PackageNotFoundError:
-            raise MissingDependency("running TFLite files", "tflite") from None
+        return litert_version()
 
     def prepare(self) -> None:
         """Load the library; MissingDependency where it is absent."""
-        _library()
+        library("interpreter")
 
     def open(self, path: Path, *, threads: int) -> LiteRtGraphSession:
         """Load a TFLite file; InputError with LiteRT's words."""
         _check_header(path)
-        return LiteRtGraphSession(_library(), path, threads)
-
-
-def _library() -> Any:
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError:
-        raise MissingDependency("running TFLite files", "tflite") from None
-    return interpreter
+        return LiteRtGraphSession(library("interpreter"), path, threads)
 
 
 def _check_header(path: Path) -> None:
@@ -97,7 +86,7 @@ class LiteRtGraphSession:
 
     def facts(self) -> dict[str, Any]:
         """Version and threads."""
-        return {"source": f"LiteRT {version('ai-edge-litert')}", "threads": self._threads}
+        return {"source": f"LiteRT {litert_version()}", "threads": self._threads}
 
     def close(self) -> None:
         """Release the interpreter; may be called twice."""

@@ -86,6 +86,8 @@ class Runtime(Protocol):
 
     name: str
     formats: tuple[str, ...]
+    side_by_side: bool
+    """Whether its sessions are `ParallelSession`."""
 
     def version(self) -> str:
         """Version of the library, without loading it; MissingDependency if absent."""
@@ -105,10 +107,15 @@ class Runtime(Protocol):
         """Load the artifact; `context` tokens in all, `sequences` decoded side by side."""
 
 
+def registered() -> Iterator[tuple[str, Runtime]]:
+    """The name of each entry point, in order, and its runtime."""
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        yield point.name, point.load()()
+
+
 def runtime_for(file_format: str) -> Runtime:
     """The first registered runtime that executes this format; InputError if none."""
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        runtime: Runtime = point.load()()
+    for _, runtime in registered():
         if file_format in runtime.formats:
             return runtime
     raise InputError(f"no runtime executes {file_format} files")

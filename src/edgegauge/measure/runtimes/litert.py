@@ -7,13 +7,13 @@ once: a step writes one position of it and copies nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgegauge.errors import InputError, MeasurementError, MissingDependency
+from edgegauge.errors import InputError, MeasurementError
 from edgegauge.measure.runtimes import tflite_runtime
+from edgegauge.measure.runtimes.litert_library import library, litert_version
 from edgegauge.measure.runtimes.tflite_session import CACHE, Call, TfliteRuntime, check_signatures
 
 IN_MEMORY = ":memory"
@@ -35,33 +35,22 @@ class LiteRtRuntime(TfliteRuntime):
 
     def version(self) -> str:
         """See TfliteRuntime."""
-        try:
-            return version("ai-edge-litert")
-        except PackageNotFoundError:
-            raise MissingDependency("running TFLite files", "tflite") from None
+        return litert_version()
 
     def prepare(self) -> None:
         """See TfliteRuntime."""
-        _library()
+        library("compiled_model")
 
     def load(self, path: Path, threads: int) -> CompiledFile:
         """See TfliteRuntime."""
-        return CompiledFile(_library(), path, threads)
-
-
-def _library() -> Any:
-    try:
-        from ai_edge_litert import compiled_model
-    except ImportError:
-        raise MissingDependency("running TFLite files", "tflite") from None
-    return compiled_model
+        return CompiledFile(library("compiled_model"), path, threads)
 
 
 class CompiledFile:
     """A CompiledModel, a `LoadedModel`."""
 
     def __init__(self, library: Any, path: Path, threads: int) -> None:
-        self.source = f"LiteRT {version('ai-edge-litert')}"
+        self.source = f"LiteRT {litert_version()}"
         self._model = _compiled(library, path, threads)
         signatures = self._model.get_signature_list()
         check_signatures(path, signatures)

@@ -37,6 +37,7 @@ class LlamaCppRuntime:
 
     name = "llama.cpp"
     formats = ("gguf",)
+    side_by_side = True
 
     def __init__(self, watch: Watch | None = None) -> None:
         self._watch = watch
@@ -371,18 +372,10 @@ class LlamaCppSession:
 
     def facts(self) -> dict[str, Any]:
         """Sizes, buffer bytes and instruction sets, as llama.cpp reports them."""
-        library = self._library
-        return {
-            **llama_log.about(library),
-            "buffers_bytes": llama_log.buffer_bytes(self._said),
-            "flash_attention": llama_log.flash_attention(self._said),
-            "context_tokens": library.llama_n_ctx(self._context),
-            "batch_tokens": self._batch_size,
-            "ubatch_tokens": library.llama_n_ubatch(self._context),
-            "threads": self._threads,
-            "parameters": library.llama_model_n_params(self._model),
-            "tensor_bytes": library.llama_model_size(self._model),
-        }
+        facts = llama_log.about_session(
+            self._library, self._model, self._context, self._said, self._threads
+        )
+        return {**facts, "batch_tokens": self._batch_size}
 
     def close(self) -> None:
         """Release the context and the model; may be called twice."""

@@ -89,17 +89,9 @@ class LlamaEncoder:
 
     def facts(self) -> dict[str, Any]:
         """Sizes, buffer bytes and instruction sets, as llama.cpp reports them."""
-        library = self._library
-        return {
-            **llama_log.about(library),
-            "buffers_bytes": llama_log.buffer_bytes(self._said),
-            "flash_attention": llama_log.flash_attention(self._said),
-            "context_tokens": library.llama_n_ctx(self._context),
-            "ubatch_tokens": library.llama_n_ubatch(self._context),
-            "threads": self._threads,
-            "parameters": library.llama_model_n_params(self._model),
-            "tensor_bytes": library.llama_model_size(self._model),
-        }
+        return llama_log.about_session(
+            self._library, self._model, self._context, self._said, self._threads
+        )
 
     def close(self) -> None:
         """Release the model; may be called twice."""

@@ -76,6 +76,22 @@ def about(library: Any) -> dict[str, Any]:
     }
 
 
+def about_session(
+    library: Any, model: Any, context: Any, said: list[str], threads: int
+) -> dict[str, Any]:
+    """Sizes, buffer bytes and instruction sets of a model that is loaded."""
+    return {
+        **about(library),
+        "buffers_bytes": buffer_bytes(said),
+        "flash_attention": flash_attention(said),
+        "context_tokens": library.llama_n_ctx(context),
+        "ubatch_tokens": library.llama_n_ubatch(context),
+        "threads": threads,
+        "parameters": library.llama_model_n_params(model),
+        "tensor_bytes": library.llama_model_size(model),
+    }
+
+
 def is_about_memory(said: str) -> bool:
     """Whether a complaint says that memory could not be had."""
     return bool(_MEMORY.search(said))

@@ -33,6 +33,8 @@ MEMORY_WORDS = ("bad_alloc", "bad allocation", "allocate memory", "out of memory
 class OnnxRuntime(OnnxLibrary):
     """Opens ONNX graphs of decoders."""
 
+    side_by_side = True
+
     def open(
         self,
         path: Path,

@@ -74,6 +74,7 @@ class TfliteRuntime(ABC):
 
     name: str
     formats = ("tflite",)
+    side_by_side = False
 
     @abstractmethod
     def version(self) -> str:
