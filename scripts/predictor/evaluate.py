@@ -9,12 +9,16 @@ documentation says. The intervals are the errors of the other devices.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from predictor.fit import Problem
-from predictor.rows import Row
+from predictor.rows import OWN_MACHINE, Row
+
+from edgegauge.recipe import GGUF_RECIPES
+from edgegauge.speed import PARTS
 
 PHASES = ("decode", "prefill")
 METHODS = ("profile", "one row")
@@ -23,6 +27,11 @@ WEIGHT_OF_ALL = 12.0
 """An interval is that of the class's errors and of all errors, which count as so many devices."""
 
 LEVEL = 0.8
+
+ROW_WEIGHT = {"profile": -0.5, "one row": 0.0}
+"""What a row of a device of n rows counts in an interval: n to this power. With the profile alone
+devices differ, and one of n rows counts as sqrt(n), as in the fit; what is left with one row are
+the differences between a device's rows, which count alike."""
 
 BETWEEN_DEVICES, ROW_NOISE = 0.27, 0.1
 """Standard deviations in natural logarithm of what devices of a class differ by and of one row that
@@ -33,12 +42,14 @@ Errors = dict[str, np.ndarray]
 
 
 def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
-    """Errors of both methods."""
+    """Errors of both methods for the published rows; our own, which come last, are only fitted."""
     rows, devices = problem.rows, np.array([row.device for row in problem.rows])
     start = problem.fit(np.ones(len(rows), bool))
     own = [at for name, at in problem.parameters.index.items() if "@" in name]
     errors = {method: np.full((2, len(rows)), np.nan) for method in METHODS}
     for device in problem.devices:
+        if device == OWN_MACHINE:
+            continue
         problem.know_bandwidths([d for d in problem.devices if d != device])
         x = problem.fit(devices != device, start, steps=8)
         x[own] = 0.0
@@ -53,7 +64,8 @@ def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
                 errors["one row"][phase, rest] = moved[phase, rest]
         say(device)
     problem.know_bandwidths(problem.devices)
-    return errors
+    published = sum(row.device != OWN_MACHINE for row in rows)
+    return {method: found[:, :published] for method, found in errors.items()}
 
 
 def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
@@ -73,8 +85,8 @@ def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
 
 
 def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | None:
-    """The row nearest to a model of 2B parameters in q4_0 or q4_k_m with all fast cores and today's
-    kernels, preferably one with both speeds."""
+    """The row most like one that a user measures today: near to a model of 2B parameters in q4_0 or
+    q4_k_m, all fast cores, today's kernels and cut of the matrices, preferably both speeds."""
 
     def distance(at: int) -> tuple[float, int]:
         row = rows[at]
@@ -83,47 +95,64 @@ def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | Non
         threads = abs(math.log(row.machine.threads / most))
         other = row.recipe not in ("q4_0", "q4_k_m")
         half = row.decode is None or row.prefill is None
-        return size + 2 * threads + 2 * other + 2 * row.replaced + half, at
+        old = row.replaced + (row.parts < PARTS)
+        return size + 2 * threads + 2 * other + 2 * old + half, at
 
     return min(candidates, key=distance) if candidates else None
 
 
-def half_width(rows: Sequence[Row], errors: np.ndarray, name: str, without: str = "") -> float:
-    """Half of the 80 % interval of ln(actual / predicted) for a class, from the errors of all
-    devices but one."""
-    use = [i for i, r in enumerate(rows) if r.device != without and not np.isnan(errors[i])]
-    mine = [i for i in use if rows[i].machine.name == name]
-    every = float(np.quantile(np.abs(errors[use]), LEVEL))
-    if not mine:
-        return every
-    own = float(np.quantile(np.abs(errors[mine]), LEVEL))
+def half_width(
+    rows: Sequence[Row], errors: np.ndarray, method: str, name: str, without: str = ""
+) -> float:
+    """Half of the 80 % interval of ln(actual / predicted) for a device of a class, from the errors
+    of all devices but one, each in units of what was to be expected of a class with so few."""
+    judged = [i for i, error in enumerate(errors) if not np.isnan(error)]
+    members = Counter(n for n, _ in {(rows[i].machine.name, rows[i].device) for i in judged})
+    others = [i for i in judged if rows[i].device != without]
+    many = Counter(rows[i].device for i in others)
+    weights = {i: float(many[rows[i].device]) ** ROW_WEIGHT[method] for i in others}
+    sizes = {i: abs(errors[i]) / doubt(members[rows[i].machine.name] - 1) for i in others}
+
+    def quantile(use: Sequence[int]) -> float:
+        ordered = sorted(use, key=sizes.__getitem__)
+        below = np.cumsum([weights[i] for i in ordered])
+        return sizes[ordered[int(np.searchsorted(below, LEVEL * below[-1]))]]
+
+    mine = [i for i in others if rows[i].machine.name == name]
     count = len({rows[i].device for i in mine})
     share = count / (count + WEIGHT_OF_ALL)
-    return share * own + (1 - share) * every
+    typical = (1 - share) * quantile(others) + (share * quantile(mine) if mine else 0.0)
+    return doubt(count) * typical
+
+
+def doubt(devices: int) -> float:
+    """How much larger the error of one more device of a class is where so many are known: their
+    mean is uncertain by 1 / sqrt(their number). What all classes share counts as half a device."""
+    return math.sqrt(1 + 1 / (devices + 0.5))
 
 
 def widths(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, dict[str, float]]]:
-    """Method -> phase -> class (and "all") -> half width."""
+    """Method -> phase -> class -> half width."""
     names = sorted({row.machine.name for row in rows})
     return {
         method: {
-            phase: {n: round(half_width(rows, errors[method][k], n), 3) for n in (*names, "all")}
+            phase: {n: round(half_width(rows, errors[method][k], method, n), 3) for n in names}
             for k, phase in enumerate(PHASES)
         }
         for method in METHODS
     }
 
 
-def coverage(rows: Sequence[Row], errors: np.ndarray, use: Sequence[int], pooled: bool) -> float:
-    """Share of rows in an interval that was made without their device."""
-    known: dict[tuple[str, str], float] = {}
-    inside = 0
-    for i in use:
-        key = ("all" if pooled else rows[i].machine.name, rows[i].device)
-        if key not in known:
-            known[key] = half_width(rows, errors, *key)
-        inside += abs(errors[i]) <= known[key]
-    return inside / len(use)
+def inside(rows: Sequence[Row], errors: np.ndarray, method: str) -> np.ndarray:
+    """Whether each row lies in an interval that was made without its device; NaN without error."""
+    known: dict[str, float] = {}
+    found = np.full(len(rows), np.nan)
+    for i in np.flatnonzero(~np.isnan(errors)):
+        device = rows[i].device
+        if device not in known:
+            known[device] = half_width(rows, errors, method, rows[i].machine.name, device)
+        found[i] = abs(errors[i]) <= known[device]
+    return found
 
 
 @dataclass(frozen=True)
@@ -135,10 +164,11 @@ class Part:
 
 
 def parts(rows: Sequence[Row]) -> list[Part]:
-    """All rows, today's kernels and replaced ones, by engine and by class."""
+    """All rows, today's kernels and replaced ones, what `fit` offers, by engine and by class."""
     named = [Part("all", lambda r: True)]
     named.append(Part("kernels of today", lambda r: not r.replaced))
     named.append(Part("kernels since replaced", lambda r: r.replaced))
+    named.append(Part("recipes of `fit`", lambda r: r.recipe in GGUF_RECIPES))
     for engine in sorted({r.engine for r in rows}):
         named.append(Part(engine, lambda r, e=engine: r.engine == e))
     for name in sorted({r.machine.name for r in rows}):
@@ -149,23 +179,38 @@ def parts(rows: Sequence[Row]) -> list[Part]:
 def table(rows: Sequence[Row], errors: Errors, rule: np.ndarray) -> list[dict[str, object]]:
     """A line per part: rows, devices, and of each phase and method the median and 90th percentile
     of |predicted / measured - 1| and the coverage of the interval; of the plain rule too."""
+    covered = {m: [inside(rows, found, m) for found in errors[m]] for m in METHODS}
     lines: list[dict[str, object]] = []
     for part in parts(rows):
         line: dict[str, object] = {"part": part.name}
         for k, phase in enumerate(PHASES):
             for method in METHODS:
-                found = errors[method][k]
+                found, held = errors[method][k], covered[method][k]
                 use = [i for i, r in enumerate(rows) if part.holds(r) and not np.isnan(found[i])]
                 if use:
                     line[f"{phase}, {method}"] = summary(found[use]) | {
                         "devices": len({rows[i].device for i in use}),
-                        "coverage": round(coverage(rows, found, use, method == "one row"), 2),
+                        "coverage": round(float(held[use].mean()), 2),
                     }
         use = [i for i, r in enumerate(rows) if part.holds(r) and not np.isnan(rule[i])]
         if use:
             line["decode, bandwidth / size"] = summary(rule[use])
         lines.append(line)
     return lines
+
+
+def device_coverage(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, float]]:
+    """Method -> phase -> mean over devices of the share of its rows in the interval."""
+    found: dict[str, dict[str, float]] = {}
+    for method in METHODS:
+        found[method] = {}
+        for k, phase in enumerate(PHASES):
+            held = inside(rows, errors[method][k], method)
+            by_device: dict[str, list[float]] = {}
+            for i in np.flatnonzero(~np.isnan(held)):
+                by_device.setdefault(rows[i].device, []).append(held[i])
+            found[method][phase] = round(float(np.mean([*map(np.mean, by_device.values())])), 2)
+    return found
 
 
 def summary(errors: np.ndarray) -> dict[str, object]:

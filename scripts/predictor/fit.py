@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from predictor.rows import Row
+from predictor.rows import OWN_MACHINE, Row
 
 from edgegauge.footprint import UBATCH
-from edgegauge.speed import streamed
+from edgegauge.speed import TOKENS_AT_ONCE, read_again, streamed
 
 NOISE = 0.08
 """Standard deviation of one measurement, in natural logarithm: what is left once the constants and
@@ -44,6 +44,10 @@ CLASS_RATES = {"arm-in-order-plain": 0.06, "arm-in-order": 0.3, "arm-a72": 0.2, 
 of bytes, A55 issues two instructions a cycle, Apple's cores have four vector units."""
 
 DEVICE_SPREAD = {"bandwidth": 0.2, "decode": 0.25, "prefill": 0.25}
+
+HIDDEN_SPREAD = 1.0
+"""The same for our own virtual machine: its clock and memory are not visible, so that its rows tell
+ratios between weight types and runtimes, and nothing about its class."""
 
 COSTS = {
     "decode": {
@@ -110,6 +114,7 @@ class Problem:
         self.bytes = column(lambda r: streamed(r.work.weight_bytes, r.machine.cache_bytes))
         self.layers = column(lambda r: r.work.layers / (r.machine.ghz * 1e9))
         self.cycles = column(lambda r: r.machine.cycles_per_s)
+        self.again = column(_read_again)
         self.threads = column(lambda r: r.machine.threads)
         self.kv = column(lambda r: r.work.kv_bytes(r.depth))
         self.attention = column(lambda r: r.work.attention(r.depth))
@@ -208,11 +213,15 @@ class Problem:
         layer_s = self.passes * self.layers * self._product(x, self.layer_terms)
         compute_s = self.tokens * arithmetic / rate
         look_s = self.prompt_attention * self._product(x, self.attention_terms["prefill"]) / rate
-        total = weight_s + layer_s + compute_s + look_s
+        again_s = self.tokens * self.again / bandwidth
+        main_s = np.hypot(compute_s, again_s)
+        total = weight_s + layer_s + main_s + look_s
+        share = (again_s / main_s) ** 2
+        in_compute = main_s * (1 - share) / total
         slope = self._slope(x)
-        self._add_bandwidth(slope, x, weight_s / total, memory_part)
-        self._add(slope, self.rate_terms["prefill"], (compute_s + look_s) / total)
-        self._add_costs(slope, "prefill", by_type, compute_s / total / arithmetic)
+        self._add_bandwidth(slope, x, (weight_s + main_s * share) / total, memory_part)
+        self._add(slope, self.rate_terms["prefill"], in_compute + look_s / total)
+        self._add_costs(slope, "prefill", by_type, in_compute / arithmetic)
         self._add(slope, self.layer_terms, -layer_s / total)
         self._add(slope, self.attention_terms["prefill"], -look_s / total)
         return np.log(self.tokens) - np.log(total), slope
@@ -313,6 +322,15 @@ class Problem:
 THREAD_SHARPNESS = 3.0
 
 
+def _read_again(row: Row) -> float:
+    """Bytes per token of a prompt."""
+    if row.engine in RUNTIMES:
+        return 0.0
+    machine = row.machine
+    at_once = TOKENS_AT_ONCE[machine.kernels]
+    return read_again(row.work, at_once, machine.shared_cache_bytes, row.parts)
+
+
 def _log(value: float | None) -> float:
     return math.log(value) if value else math.nan
 
@@ -327,7 +345,8 @@ def _class(row: Row, name: str) -> tuple[str, float, float]:
 
 
 def _device(row: Row, name: str) -> tuple[str, float, float]:
-    return f"{name}@{row.device}", 1.0, DEVICE_SPREAD[name]
+    spread = HIDDEN_SPREAD if row.device == OWN_MACHINE else DEVICE_SPREAD[name]
+    return f"{name}@{row.device}", 1.0, spread
 
 
 def _runtime(row: Row, name: str) -> tuple[str, float, float]:

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from predictor.mixes import spec_of, work_of_file
+from predictor.files import spec_of, work_of_file
 
 from edgegauge.device import DeviceProfile
-from edgegauge.speed import Machine, machine_of
+from edgegauge.speed import PARTS, Machine, machine_of
 from edgegauge.work import Work, work_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "edgegauge" / "measurements"
@@ -23,6 +23,12 @@ REPACKED_SINCE = {
 """When llama.cpp began to reorder weights of a type for the processor's widest instructions
 (ggml/src/ggml-cpu/repack.cpp and its history; months approximate). Rows from before then were
 measured with kernels that have been replaced."""
+
+
+CUT_SINCE = "2025-11"
+"""When llama.cpp began to cut matrices into more parts than threads (pull request 16833)."""
+
+OWN_MACHINE = "own-x86-vm"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Row:
     depth: int
     decode: float | None
     source: str
+    parts: int = PARTS
+    """Into which each thread's share of a matrix was cut."""
 
     @property
     def replaced(self) -> bool:
@@ -114,12 +122,13 @@ def _row(entry: dict[str, str], profile: DeviceProfile) -> Row:
         {kind: _kernel(kind, machine, entry) for kind in work.weights},
         int(entry["prompt_tokens"] or 0), number["prefill_tok_per_s"],
         int(entry["depth"] or 0), number["decode_tok_per_s"], entry["source"],
+        PARTS if entry["date"] >= CUT_SINCE else 1,
     )  # fmt: skip
 
 
 def own_rows() -> list[Row]:
     """What we measured on the one machine at hand: the same models on all runtimes."""
-    profile = profiles()["own-x86-vm"]
+    profile = profiles()[OWN_MACHINE]
     with (FOLDER / "own.csv").open(newline="") as stream:
         return [_own_row(entry, profile) for entry in csv.DictReader(stream)]
 

@@ -13,6 +13,8 @@ from predictor.rows import REPACKED_SINCE, Row
 
 from edgegauge.device import DeviceProfile
 
+METHOD_TEXT = {"profile": "profile alone", "one row": "with one row"}
+
 KERNELS = ("avx512", "avx2", "i8mm", "dotprod", "plain")
 CLASSES = (
     "arm-in-order-plain", "arm-in-order", "arm-a72", "arm-a76", "arm-big-little", "apple",
@@ -41,15 +43,13 @@ def document(
 ) -> dict[str, Any]:  # fmt: skip
     """The content of priors.toml."""
     c = Constants(problem, x)
-    profile, one = widths["profile"], widths["one row"]
     return {
         "model": {
             "thread_sharpness": THREAD_SHARPNESS,
             "bandwidth_exponent": c("bandwidth_exponent"), "read_share": c("read_share"),
             **{n: c(n) for n in ("x86_fixed", "x86_mobile", "x86_fixed_clock", "x86_mobile_clock")},
         },
-        "transfer": {f"{p}_interval": _interval(one[p]["all"]) for p in PHASES},
-        "class": {n: _class(c, n, problem, published, profile) for n in CLASSES},
+        "class": {n: _class(c, n, problem, published, widths) for n in CLASSES},
         "kernels": {k: _kernels(c, k) for k in KERNELS},
         "runtime": {"llama.cpp": _llama_cpp(), **{r: _runtime(c, problem, r) for r in RUNTIMES}},
         "device": {
@@ -71,7 +71,8 @@ def _class(
         "prefill_per_cycle": c("prefill", f"prefill:{name}"),
         "layer_cycles": c("layer", f"layer:{name}"),
         "bandwidth_gb_per_s": problem.medians[name],
-        **{f"{p}_interval": _interval(widths[p][name]) for p in PHASES},
+        **{f"{p}_interval": _interval(widths["profile"][p][name]) for p in PHASES},
+        **{f"measured_{p}_interval": _interval(widths["one row"][p][name]) for p in PHASES},
         "evidence": f"{_count(len(mine), 'published measurement')} of "
         f"{_count(len({r.device for r in mine}), 'device')}",
     }
@@ -193,9 +194,9 @@ def _quoted(text: str) -> str:
 
 def markdown(report: dict[str, Any]) -> str:
     """The error table of the documentation."""
-    head = "| rows | decode: profile alone | with one row | bandwidth / size |"
+    columns = " | ".join(METHOD_TEXT.values())
     lines = [
-        head + " prefill: profile alone | with one row |",
+        f"| rows | decode: {columns} | bandwidth / size | prefill: {columns} |",
         "|---|---|---|---|---|---|",
     ]
     for line in report["table"]:
@@ -209,7 +210,14 @@ def markdown(report: dict[str, Any]) -> str:
         for phase, v in report["noise_floor"].items()
     ]
     text = "Two sources on the same device, model, recipe and threads differ by "
-    return "\n".join([*lines, "", f"{text}{' and '.join(pairs)}."])
+    lines += ["", f"{text}{' and '.join(pairs)}."]
+    held = [
+        f"{100 * report['device_coverage'][m][p]:.0f} % ({p}, {METHOD_TEXT[m]})"
+        for p in PHASES
+        for m in METHODS
+    ]
+    lines += ["", f"Where each device counts alike, the intervals hold {', '.join(held)}."]
+    return "\n".join(lines)
 
 
 def _cell(found: dict[str, Any] | None) -> str:

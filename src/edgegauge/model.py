@@ -114,8 +114,8 @@ class ModelSpec(Document):
         return self
 
     def __hash__(self) -> int:
-        """Specs are keys of many caches; equal ones have equal ids."""
-        return hash(self.id)
+        """Specs are keys of many caches, where a search for a shape puts many of one id."""
+        return hash((self.id, self.layers, self.hidden, self.intermediate, self.kv_heads))
 
     @property
     def activation(self) -> Literal["silu", "gelu_tanh"]:

@@ -2,12 +2,16 @@
 
     decode  t = hypot(memory, arithmetic) + layers x t_layer + attention
             memory = bytes / bandwidth        arithmetic = sum(weights x cost) / rate
-    prefill t = passes x (memory + layers x t_layer) + tokens x (arithmetic + attention)
+    prefill t = passes x (memory + layers x t_layer) + tokens x attention
+                + hypot(tokens x arithmetic, weights read again)
 
 The bandwidth is what the cores of this class get of the memory's theoretical rate, or of a measured
 read rate, and at most so much per thread. `rate` is multiply-adds per second: clock x threads x
 multiply-adds per cycle; a weight type costs more or less than llama.cpp's Q4_0 by a factor of the
-kernel set. All constants are in `priors.toml`, which `scripts/validate_predictor` fits to published
+kernel set. llama.cpp multiplies a few tokens of a prompt at a time with a part of a matrix; a part
+that the last cache does not hold comes from memory again for each few tokens (`read_again`).
+
+The fitted constants are in `priors.toml`, which `scripts/validate_predictor` fits to published
 measurements (`measurements/`); nothing here was measured on the device itself.
 """
 
@@ -34,6 +38,26 @@ DEFAULT_GHZ = 2.0
 NARROW_CORES = ("Gracemont", "Crestmont")
 """Intel's small cores: their vector units are 128 bits wide, half of what AVX2 asks for (Intel's
 optimization manual), so that they count half."""
+
+PARTS = 4
+"""Into so many parts per thread llama.cpp cuts a matrix; a thread that is done takes the next part
+(`forward_mul_mat` in ggml-cpu/repack.cpp since November 2025)."""
+
+TOKENS_AT_ONCE: dict[KernelSet, int] = {
+    "avx512": 16, "avx2": 16, "i8mm": 4, "dotprod": 4, "plain": 16,
+}  # fmt: skip
+"""Tokens of a prompt that llama.cpp's kernels multiply with a part of a matrix before they read it
+again: 4 in the kernels of ARM for reordered weights, 16 in those of x86 and in `mul_mat`."""
+
+MATRICES = 4
+"""The largest matrix of a block is about this part of it."""
+
+USUAL_CACHE_MB = {
+    "arm-in-order-plain": 0.5, "arm-in-order": 0.5, "arm-a72": 1.0, "arm-a76": 2.0,
+    "arm-big-little": 8.0, "apple": 16.0, "x86-avx2": 8.0, "x86-avx512": 8.0,
+}  # fmt: skip
+"""Last cache that a class's cores share, where a profile tells none. Assumed, after a Raspberry Pi
+Zero 2, 4 and 5, a Snapdragon 8, a performance cluster of Apple's M2 and a usual laptop."""
 
 UNKNOWN_BANDWIDTH = 1.6
 """Factor by which the bandwidth itself is uncertain where it is the class's median: the measured
@@ -78,7 +102,7 @@ class Machine:
     """Whether memory and power are a desktop's or server's: it reaches more of its bandwidth."""
     threads: int
     cycles_per_s: float
-    """Summed over the cores that the threads run on."""
+    """Of all threads together: `cycles_per_s`."""
     ghz: float
     """Of the fastest core."""
     theoretical_gb_per_s: float | None
@@ -86,6 +110,8 @@ class Machine:
     """Measured with this number of threads, or with all cores."""
     cache_bytes: float
     """Of the last level, as far as the profile tells."""
+    shared_cache_bytes: float
+    """The same, or what is usual in the class."""
 
 
 def kernel_set(features: list[str]) -> KernelSet:
@@ -105,9 +131,10 @@ def machine_of(profile: DeviceProfile, threads: int) -> Machine:
     cpu, memory = profile.cpu, profile.memory
     kernels = kernel_set(list(cpu.features))
     in_order = cpu.core_class == "arm-in-order" and kernels == "plain"
+    name = "arm-in-order-plain" if in_order else cpu.core_class
     bandwidth = memory.bandwidth_gb_per_s
     return Machine(
-        name="arm-in-order-plain" if in_order else cpu.core_class,
+        name=name,
         kernels=kernels,
         fixed=profile.kind in ("desktop", "server"),
         threads=min(threads, profile.cores),
@@ -116,6 +143,7 @@ def machine_of(profile: DeviceProfile, threads: int) -> Machine:
         theoretical_gb_per_s=bandwidth.value if bandwidth else None,
         read_gb_per_s=_read_rate(memory, threads),
         cache_bytes=(cpu.l3_cache_mb or 0) * 2**20,
+        shared_cache_bytes=(cpu.l3_cache_mb or USUAL_CACHE_MB[name]) * 2**20,
     )
 
 
@@ -126,14 +154,18 @@ def _read_rate(memory: Memory, threads: int) -> float | None:
 
 
 def cycles_per_s(cpu: Cpu, threads: int) -> float:
-    """Clock cycles per second of the fastest `threads` cores together."""
-    total, left = 0.0, threads
+    """Clock cycles per second of the fastest `threads` cores together, until the last of a matrix's
+    parts is done: fewer than their sum where they differ."""
+    clocks: list[float] = []
     for cluster in cpu.clusters:
-        used = min(left, cluster.count)
         width = 0.5 if cluster.core in NARROW_CORES else 1.0
-        total += used * width * (cluster.ghz or DEFAULT_GHZ) * 1e9
-        left -= used
-    return total
+        used = min(threads - len(clocks), cluster.count)
+        clocks += [width * (cluster.ghz or DEFAULT_GHZ) * 1e9] * used
+    if min(clocks) == max(clocks):
+        return sum(clocks)
+    parts = PARTS * len(clocks)
+    done_s = sorted(part / clock for clock in clocks for part in range(1, parts + 1))
+    return parts / done_s[parts - 1]
 
 
 def streamed(weight_bytes: float, cache_bytes: float) -> float:
@@ -142,6 +174,13 @@ def streamed(weight_bytes: float, cache_bytes: float) -> float:
     if weight_bytes >= 2 * cache_bytes:
         return weight_bytes
     return weight_bytes * max(0.01, (weight_bytes / cache_bytes - 0.5) / 1.5)
+
+
+def read_again(work: Work, at_once: float, cache_bytes: float, parts: int = PARTS) -> float:
+    """Bytes of weights that come from memory once more for each token of a prompt: those of parts
+    that the cache does not hold until the next tokens need them."""
+    part = work.body_bytes / work.layers / MATRICES / parts
+    return work.body_bytes / at_once * streamed(part, cache_bytes) / part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +213,8 @@ class ClassSpeed:
     prefill_attention: float
     """The same for keys and values."""
     cache_bytes: float
+    shared_cache_bytes: float
+    tokens_at_once: float
     decode_interval: Interval
     prefill_interval: Interval
     """80 % intervals of actual / predicted time."""
@@ -198,13 +239,16 @@ class ClassSpeed:
         costs, arithmetic = self.prefill_costs, 0.0
         for kind, count in work.body.items():
             arithmetic += count * costs.get(kind, 1.0)
+        again = read_again(work, self.tokens_at_once, self.shared_cache_bytes)
+        seconds = tokens * math.hypot(
+            arithmetic / self.prefill_rate, again / self.bandwidth_bytes_per_s
+        )
         # The token in the middle of the prompt sees half of it.
-        arithmetic += work.attention(tokens / 2) * self.prefill_attention
+        look = work.attention(tokens / 2) * self.prefill_attention
         passes = -(-tokens // UBATCH)
         per_pass = streamed(work.weight_bytes, self.cache_bytes) / self.bandwidth_bytes_per_s
-        return passes * (per_pass + work.layers * self.layer_s) + (
-            tokens * arithmetic / self.prefill_rate
-        )
+        seconds += passes * (per_pass + work.layers * self.layer_s)
+        return seconds + tokens * look / self.prefill_rate
 
     def decode(self, work: Work, depth: int) -> Estimate:
         """Time per generated token with `depth` tokens in the cache."""
@@ -250,6 +294,8 @@ def class_speed(
         decode_attention=factors["decode_attention"] * kernels["decode_attention"],
         prefill_attention=factors["prefill_attention"] * kernels["prefill_attention"],
         cache_bytes=machine.cache_bytes,
+        shared_cache_bytes=machine.shared_cache_bytes,
+        tokens_at_once=TOKENS_AT_ONCE[machine.kernels] if runtime == "llama.cpp" else math.inf,
         decode_interval=decode_interval,
         prefill_interval=_pair(entry["prefill_interval"], factors["interval"]),
         source=_source(machine, runtime, entry["evidence"], factors["evidence"], known),

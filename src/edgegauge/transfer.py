@@ -26,7 +26,7 @@ SAME_BANDWIDTH = 0.05
 
 USUAL = Work(
     weight_bytes=1_000_000_000, weights={"Q4_K": 1_280_000_000, "Q6_K": 320_000_000},
-    body={}, layers=28, window=0, kv_bytes_per_token=0, local_kv_bytes_per_token=0,
+    body={}, body_bytes=0, layers=28, window=0, kv_bytes_per_token=0, local_kv_bytes_per_token=0,
     attention_per_token=0, local_attention_per_token=0,
 )  # fmt: skip
 """A file of 1 GB at 5 bits per weight: the usual kind behind a stated decode rate."""
@@ -47,14 +47,15 @@ def transferred(profile: DeviceProfile, machine: Machine, runtime: str) -> Class
         )
         moved = class_speed(theirs, runtime, scale)
         how = f"scaled to {entry['evidence']} of {entry['name']}"
-        return _with_intervals(moved, runtime, how, prefill=entry["has_prefill"])
+        return _with_intervals(moved, machine, runtime, how, prefill=entry["has_prefill"])
     stated = profile.memory.llm_decode_gb_per_s
     if stated is None:
         return None
     usual_s = class_speed(machine).decode_s(USUAL, 0)
     ratio = stated.value * GB * usual_s / USUAL.weight_bytes
     moved = class_speed(machine, runtime, Scale(bandwidth=ratio, decode=ratio))
-    return _with_intervals(moved, runtime, "scaled to the decode rate seen on it", prefill=False)
+    how = "scaled to the decode rate seen on it"
+    return _with_intervals(moved, machine, runtime, how, prefill=False)
 
 
 def _published(profile: DeviceProfile) -> dict[str, Any] | None:
@@ -86,16 +87,18 @@ def _names(chip: str, soc: str) -> bool:
     return any(not set(words[i + size : i + size + 1]) & {"max", "pro", "ultra"} for i in at)
 
 
-def _with_intervals(moved: ClassSpeed, runtime: str, how: str, *, prefill: bool) -> ClassSpeed:
+def _with_intervals(
+    moved: ClassSpeed, machine: Machine, runtime: str, how: str, *, prefill: bool
+) -> ClassSpeed:
     """Intervals and source of the transfer in place of the prior's. Another runtime's own
     uncertainty stays."""
-    found = priors()["transfer"]
+    found = priors()["class"][machine.name]
     source = f"{moved.source}; {how}"
     if runtime != "llama.cpp":
         return replace(moved, source=source)
-    low, high = found["decode_interval"]
+    low, high = found["measured_decode_interval"]
     moved = replace(moved, decode_interval=(low, high), source=source)
     if prefill:
-        low, high = found["prefill_interval"]
+        low, high = found["measured_prefill_interval"]
         moved = replace(moved, prefill_interval=(low, high))
     return moved

@@ -15,11 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from edgegauge.memory import KV_ELEMENT_BYTES
 from edgegauge.model import ModelSpec
-from edgegauge.recipe import StoredTensor, inventory
-
-KV_ELEMENT_BYTES = {"gguf": 2, "onnx": 4, "tflite": 4}
-"""Bytes of a key or value in the cache: llama.cpp keeps f16; our ONNX and TFLite files f32."""
+from edgegauge.recipe import Recipe, StoredTensor, inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +30,8 @@ class Work:
     """Type -> weights multiplied per generated token."""
     body: dict[str, int]
     """The same without the output head, which a prompt needs once."""
+    body_bytes: int
+    """Of the weights in `body`."""
     layers: int
     """Blocks executed."""
     window: int
@@ -57,7 +57,7 @@ class Work:
 
 
 @lru_cache(maxsize=4096)
-def work_of(spec: ModelSpec, recipe: str, file_format: str = "gguf") -> Work:
+def work_of(spec: ModelSpec, recipe: Recipe, file_format: str = "gguf") -> Work:
     """What a token of this candidate asks for; InputError for a recipe the format has not."""
     repeats = 1 if file_format == "gguf" else spec.layer_repeats
     return work_from(spec, inventory(spec, recipe, file_format), file_format, repeats)
@@ -70,7 +70,7 @@ def work_from(
     repeats: int = 1,
 ) -> Work:
     """The work of a file with these tensors, each so often, each block executed `repeats` times."""
-    weight_bytes = 0
+    weight_bytes = body_bytes = 0
     weights: dict[str, int] = {}
     body: dict[str, int] = {}
     for stored, count in tensors:
@@ -83,13 +83,14 @@ def work_from(
         weights[stored.type] = weights.get(stored.type, 0) + elements
         if role not in ("token_embd", "output"):
             body[stored.type] = body.get(stored.type, 0) + elements
+            body_bytes += times * stored.bytes
     everywhere = sum(spec.is_global(layer) for layer in range(spec.executed_layers))
     nearby = spec.executed_layers - everywhere
     per_layer = 2 * spec.kv_heads * spec.head_dim * KV_ELEMENT_BYTES[file_format]
     attention = 2 * spec.heads * spec.head_dim
     return Work(
-        weight_bytes=weight_bytes, weights=weights, body=body, layers=spec.executed_layers,
-        window=spec.sliding_window or 0,
+        weight_bytes=weight_bytes, weights=weights, body=body, body_bytes=body_bytes,
+        layers=spec.executed_layers, window=spec.sliding_window or 0,
         kv_bytes_per_token=everywhere * per_layer, local_kv_bytes_per_token=nearby * per_layer,
         attention_per_token=everywhere * attention, local_attention_per_token=nearby * attention,
     )  # fmt: skip
