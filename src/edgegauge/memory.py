@@ -23,14 +23,22 @@ token; out of memory: anonymous memory alone exceeds what there is."""
 UBATCH = 512
 """Prompt tokens computed at once: llama.cpp's default, and that of our ONNX runtime."""
 
-F32_BYTES = 4
-"""Of a key or value in ONNX Runtime and LiteRT."""
+KV_ELEMENT_BYTES = {"gguf": 2, "onnx": 4, "tflite": 4}
+"""Of a key or value: llama.cpp keeps f16, our ONNX and TFLite files f32."""
 
 TOKENIZER_BYTES_PER_TOKEN = 630
 """Of a tokenizer.json with merges in the library `tokenizers`: 31 MB for 49,152 entries."""
 
 READ_AROUND_BYTES = 64 * KIB
 """What Linux maps around a page of a file that is read (fault_around_bytes of mm/memory.c)."""
+
+
+def cache_bytes(spec: ModelSpec, tokens: int, file_format: str) -> int:
+    """Bytes of the keys and values of so many tokens; only llama.cpp forgets beyond a window."""
+    element = KV_ELEMENT_BYTES[file_format]
+    if file_format == "gguf":
+        return round(spec.kv_cache_bytes(tokens, bytes_per_element=element))
+    return 2 * spec.kv_heads * spec.head_dim * spec.executed_layers * tokens * element
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +64,20 @@ class Footprint:
     runtime_anonymous_bytes: int
     """The worker: Python, NumPy, the runtime, and the runtime's own description of the model."""
     runtime_file_bytes: int
+    loading_bytes: int = 0
+    """Anonymous memory for a moment while loading, where that can exceed what stays."""
 
     @property
     def anonymous_bytes(self) -> int:
-        """Memory that cannot be dropped."""
-        return (
+        """Memory that cannot be dropped, at its highest."""
+        stays = (
             self.repacked_bytes
             + self.kv_cache_bytes
             + self.compute_bytes
             + self.tokenizer_bytes
             + self.runtime_anonymous_bytes
         )
+        return max(stays, self.loading_bytes)
 
     @property
     def file_bytes(self) -> int:

@@ -3,13 +3,18 @@
 XNNPACK packs every matrix into memory of its own, which LiteRT shares between all graphs: a file
 that has no name, so that its pages cannot be dropped and count as anonymous here. The buffer in
 which the largest matrix was packed stays as well. The model file is mapped, and only looked up in
-for embeddings. Keys and values are f32 for the whole context of the file. A prompt is read in
-pieces of up to 128 tokens, each by the graph with the shortest span of the cache that holds it (see
-edgegauge_converters/tflite_graph.py). The scores of attention are as long as the span; their
-workspace grows from span to span, and the heap keeps part of what it has outgrown.
+for embeddings. Keys and values are f32 for the whole context of the file.
+
+A file has two graphs for each span of the cache (see edgegauge_converters/tflite_graph.py), a piece
+of a prompt and a step, and every operation of every graph is described in memory. The graphs share
+one workspace, which the first prompt makes as large as the longest span wants it, and XNNPACK
+writes zeros over all of it (`initialize_workspace_values` of its runtime.c). Masks and rotations of
+a graph come from an arena that TFLite takes for each run, and the heap keeps some of those that
+were given back: a typical part for the usual cache is taken here.
 
 The constants were measured on x86-64 with AVX-512 and LiteRT 2.3, in fresh processes on synthetic
-models of four families (docs/explanation/memory.md). Not checked on ARM.
+models of four families that are almost nothing but graph: 4 and 16 layers 128 wide, caches of 512,
+1280 and 4096 tokens. docs/explanation/memory.md has the errors on others. Not checked on ARM.
 """
 
 from __future__ import annotations
@@ -17,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgegauge.memory import (
-    F32_BYTES,
     TOKENIZER_BYTES_PER_TOKEN,
     Footprint,
+    cache_bytes,
     is_multiplied,
     looked_up,
 )
@@ -31,16 +36,21 @@ from edgegauge.units import MB
 ROW_BYTES = 8
 """What packing adds to a row: the sum of its weights and a place for a bias."""
 
-LAYER_ANONYMOUS_BYTES = 100_000
-CACHE_BESIDE = 0.47
-"""What a session keeps for each layer, and beside the keys and values as part of their size."""
+F32_BYTES = 4
 
-GROWN = 0.6
-"""Part of the workspaces of all spans so far that is in memory."""
-WINDOW_MASKS = 5
-"""Masks of a model whose layers have windows; of another, one."""
+OPERATION_BYTES = 3150
+"""What LiteRT and XNNPACK keep for an operation of a graph and the values around it."""
+LAYER_OPERATIONS, GRAPH_OPERATIONS = 34, 11
+NORM_OPERATIONS, ROW_SCALE_OPERATIONS = 6, 4
+"""Operations of a layer without its norms, and of a graph without its layers; of a norm; and more
+of a layer whose matrices have scales of rows, which are multiplied with apart."""
 
-WORKER_ANONYMOUS_BYTES = 31 * MB
+GROWN = 2.0
+"""Arenas of the longest span so far that the heap holds beside that of the first. Up to glibc 2.37
+a place that an aligned block has left is too small for the next of its size: from 0 to 9 of them
+stay, as chance and the number of pieces have it."""
+
+WORKER_ANONYMOUS_BYTES = round(25.9 * MB)
 WORKER_FILE_BYTES = 41 * MB
 """Python 3.11, NumPy and LiteRT (25.5 and 29.7 MB), and what any model adds."""
 
@@ -64,14 +74,20 @@ class LiteRtMemory:
             if each.type in ("INT8", "INT4") and each.tensor.layer is not None:
                 row_scales += times * 4 * each.tensor.rows
         self._packed = packed + max(products.values())
-        self._kv = 2 * spec.kv_heads * spec.head_dim * spec.executed_layers * F32_BYTES
-        self._worker = WORKER_ANONYMOUS_BYTES + LAYER_ANONYMOUS_BYTES * spec.executed_layers
-        # Each span has logits of its own, and the scales of its layers' rows as operands.
-        self._span = row_scales + 4 * spec.vocab
-        self._feed_forward = PIECE * 4 * (4 * spec.hidden + 4 * spec.intermediate)
-        # Scores before and after the softmax, and masks for the queries of one key head.
-        masks = 1 if spec.sliding_window is None else WINDOW_MASKS
-        self._per_position = PIECE * 4 * (2 * spec.heads + masks * spec.heads // spec.kv_heads)
+        self._kv = cache_bytes(spec, 1, "tflite")
+        self._graph = row_scales + OPERATION_BYTES * graph_operations(spec, row_scales > 0)
+        self._logits = F32_BYTES * spec.vocab
+        row = PIECE * F32_BYTES
+        self._feed_forward = row * (spec.hidden + 4 * spec.intermediate)
+        self._queries = row * spec.heads * spec.head_dim
+        # Keys or values of a layer, which a product wants in an order of its own.
+        self._layer_keys = F32_BYTES * spec.kv_heads * spec.head_dim
+        self._scores = row * spec.heads + self._layer_keys
+        kinds = 1 if spec.sliding_window is None else 2
+        # Cosines and sines as they are looked up and in another shape.
+        self._rotations = row * 4 * kinds * spec.head_dim
+        # For the queries of one key head.
+        self._masks = row * kinds * spec.heads // spec.kv_heads
         self._context = min(CONTEXT, spec.context)
         self._tokenizer = spec.vocab * TOKENIZER_BYTES_PER_TOKEN
 
@@ -83,19 +99,37 @@ class LiteRtMemory:
         del ubatch
         cells = max(context, self._context)
         spans = spans_of(cells)
-        seen = sum(spans[: 1 + sum(span < prompt_tokens for span in spans[:-1])])
-        compute = round(self._feed_forward + GROWN * self._per_position * seen)
-        cache = self._kv * cells
-        worker = self._worker + len(spans) * self._span + round(CACHE_BESIDE * cache)
+        workspace = max(self._feed_forward, self._queries + self._scores * cells)
+        # The runtime's own masks, and zeros of one layer with which all caches begin.
+        runtime = (2 * PIECE * F32_BYTES + self._layer_keys) * cells
+        compute = workspace + runtime + round(self._arenas(spans, prompt_tokens))
+        worker = WORKER_ANONYMOUS_BYTES + (1 + len(spans)) * self._logits
+        worker += 2 * len(spans) * self._graph
         return Footprint(
             weights_bytes=self._weights,
             mapped_bytes=looked_up(self._embedding, prompt_tokens),
             weights_in_use_bytes=0,
             repacked_bytes=self._packed,
-            kv_cache_bytes=cache,
+            kv_cache_bytes=self._kv * cells,
             compute_bytes=compute,
             compute_reserved_bytes=compute,
             tokenizer_bytes=self._tokenizer,
             runtime_anonymous_bytes=worker,
             runtime_file_bytes=WORKER_FILE_BYTES,
         )
+
+    def _arenas(self, spans: Sequence[int], prompt_tokens: int) -> float:
+        """What the heap keeps of the arenas of all spans that a prompt needs, and of the mask,
+        which NumPy makes in f64."""
+        fixed = self._rotations + 2 * PIECE * F32_BYTES * spans[-1]
+        seen = sum(span < prompt_tokens for span in spans[:-1])
+        first, last = (fixed + self._masks * spans[n] for n in (0, seen))
+        return first + (GROWN * last if seen else 0)
+
+
+def graph_operations(spec: ModelSpec, row_scales: bool) -> int:
+    """About how many operations a graph has; norms of queries and keys are one."""
+    norms = 2 + spec.qk_norm + 2 * (spec.family == "gemma3")
+    layer = LAYER_OPERATIONS + NORM_OPERATIONS * norms + spec.attention_bias
+    layer += ROW_SCALE_OPERATIONS * row_scales
+    return GRAPH_OPERATIONS + spec.executed_layers * layer

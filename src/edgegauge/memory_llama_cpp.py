@@ -14,16 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from edgegauge.memory import Footprint, is_multiplied
+from edgegauge.memory import KV_ELEMENT_BYTES, Footprint, is_multiplied
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import StoredTensor
 from edgegauge.units import MB
 
 CELL_STEP = 256
 """llama.cpp rounds the key/value cells of a context up to a multiple of this."""
-
-KV_ELEMENT_BYTES = 2
-"""Keys and values are f16."""
 
 WORKER_ANONYMOUS_BYTES = round(25.3 * MB)
 LAYER_ANONYMOUS_BYTES = 73_000
@@ -92,7 +89,7 @@ class LlamaCppMemory:
             else:
                 self.in_use += size
         layers = spec.executed_layers
-        cell = 2 * spec.kv_heads * spec.head_dim * KV_ELEMENT_BYTES
+        cell = 2 * spec.kv_heads * spec.head_dim * KV_ELEMENT_BYTES["gguf"]
         wide = sum(spec.is_global(layer) for layer in range(layers))
         self._global_cell, self._local_cell = cell * wide, cell * (layers - wide)
         self._window = spec.sliding_window or 0

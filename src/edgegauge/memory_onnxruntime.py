@@ -11,6 +11,10 @@ of one block:
 (four of the residual stream; gate and up in one, apart, and active; what attention gives; its
 input, turned and transposed), and one more of q + k + v where queries and keys have norms.
 
+Before that, the tables of rotary factors are computed in double precision, as nodes on constants.
+ONNX Runtime keeps each result twice meanwhile, so that a small model with a long context takes more
+while it is loaded than ever after.
+
 The constants were measured on x86-64 with AVX-512 and ONNX Runtime 1.32, in fresh processes on
 synthetic models of four families (docs/explanation/memory.md). Not checked on ARM, where the packed
 form of integer weights may be smaller.
@@ -21,22 +25,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgegauge.memory import (
-    F32_BYTES,
     TOKENIZER_BYTES_PER_TOKEN,
     Footprint,
+    cache_bytes,
     is_multiplied,
     looked_up,
 )
 from edgegauge.model import ModelSpec
 from edgegauge.onnx_types import SCALE_BYTES, block_type
 from edgegauge.recipe import StoredTensor
-from edgegauge.units import MB
+from edgegauge.units import MB, MIB
 
 SUM_BYTES = 4
 """Packed beside the integers and the scale of a block: its sum, for rounded activations."""
 
 ROTARY_BYTES = 8
 """Per position and pair of a table: cosine and sine in f32."""
+
+HEAP_LIMIT_BYTES = 32 * MIB
+"""The C library returns a freed block of this size (M_MMAP_THRESHOLD_MAX); of smaller ones it keeps
+holes."""
 
 ARENA = {"floats": 1.02, "integers": 1.17}
 """What the arena touches, relative to the values of one block: its regions double in size and leave
@@ -68,11 +76,15 @@ class OnnxRuntimeMemory:
         # Floats are looked up in where they were packed from; integers are mapped once more.
         self._mapped = self._embedding if spec.tied and not integers else 0
         self._arena = ARENA["integers" if integers else "floats"] * 4 * _block_width(spec)
-        self._kv = 2 * spec.kv_heads * spec.head_dim * spec.executed_layers * F32_BYTES
+        self._kv = cache_bytes(spec, 1, "onnx")
         tables = 1 if spec.rope_local_theta is None else 2
-        rotary = tables * spec.context * (spec.head_dim // 2) * ROTARY_BYTES
+        rotary = spec.context * (spec.head_dim // 2) * ROTARY_BYTES
         self._worker = WORKER_ANONYMOUS_BYTES + LAYER_ANONYMOUS_BYTES * spec.executed_layers
-        self._worker += rotary
+        # Angles, cosines or sines in f64 are as large as cosines and sines in f32. Of each table
+        # three are there, one more is being made, and another may be a hole in the heap.
+        doubles = 3 * tables + (1 if rotary >= HEAP_LIMIT_BYTES else 2)
+        self._loading = self._worker + (tables + doubles) * rotary
+        self._worker += tables * rotary
         self._tokenizer = spec.vocab * TOKENIZER_BYTES_PER_TOKEN
 
     def footprint(self, context: int, prompt_tokens: int, ubatch: int) -> Footprint:
@@ -89,6 +101,7 @@ class OnnxRuntimeMemory:
             tokenizer_bytes=self._tokenizer,
             runtime_anonymous_bytes=self._worker,
             runtime_file_bytes=WORKER_FILE_BYTES,
+            loading_bytes=self._loading,
         )
 
 
