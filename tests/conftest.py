@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
+from installed_wheel import built, installed  # noqa: F401
+
+from edgegauge.measure import turn
 
 # The models under test are tiny: a pool of NumPy threads costs several times what it saves.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -13,3 +17,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def turn_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests measure nothing that others could disturb: they do not wait for the machine's turn."""
+    os.environ[turn.VARIABLE] = str(tmp_path_factory.mktemp("turn") / "lock")

@@ -10,6 +10,7 @@ from edgegauge.device import Battery
 from edgegauge.energy import Energy, MeterFacts
 from edgegauge.evaluate.result import AccuracyResult, EvaluationResult, Outcome, Source
 from edgegauge.figure import Figure
+from edgegauge.report import load
 from edgegauge.report.summary import (
     BrokenLimit,
     CandidateFigures,
@@ -252,3 +253,8 @@ def metered(name: str, joules: float = 0.7, spread: float = 0.1) -> Result:
         update={"energy_j_per_token": energy.decode_j_per_token, "battery": found.figures}
     )
     return made.model_copy(update={"energy": [energy], "summary": summary})
+
+
+def merged(results: list[Result], evaluations: list[EvaluationResult]) -> list[RunSummary]:
+    """What is made of result files, one summary for each machine and budget."""
+    return [chapter.summary for chapter in load.merged(results, evaluations)]

@@ -21,6 +21,7 @@ class StandInRuntime:
 
     name = "stand-in"
     formats = ("gguf",)
+    side_by_side = False
 
     def version(self) -> str:
         return "1"

@@ -9,20 +9,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 from make_models import make_folder
 
-from edgegauge.artifact import open_artifact
+from edgegauge.artifact import FileFormat, open_artifact
 from edgegauge.cli import root
 from edgegauge.device import profiles_folder
 from edgegauge.errors import EXIT_BROKEN_BUDGET, InputError, MissingDependency
 from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
-from edgegauge.pipeline import candidates, execute
-from edgegauge.plan import Plan, PlanPrediction, read_plan
+from edgegauge.pipeline import execute
+from edgegauge.plan import PlanPrediction, read_plan
 from edgegauge.report.summary import RunSummary
+from edgegauge.steps import Candidates, candidates
 from edgegauge.summarise import predicted
+
+FORMATS = get_args(FileFormat)
 
 PLAN = """
 format = 1
@@ -164,7 +168,7 @@ def test_an_artifact_is_finished_when_it_is_verified(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgegauge.pipeline.verified", killed)
+        patch.setattr("edgegauge.steps.verified", killed)
         with pytest.raises(KeyboardInterrupt):
             execute_plan(base)
     summary, talk = execute_plan(base)
@@ -244,14 +248,13 @@ def without_llama(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaCppRuntime, "version", version)
 
 
-def a_plan(*recipes: str, formats: list[str] | None = None) -> Plan:
-    named = {"formats": formats} if formats else {}
-    return Plan.model_validate({"title": "t", "models": ["m"], "recipes": [*recipes], **named})
+def of_one_model(*recipes: str, formats: tuple[FileFormat, ...] = FORMATS) -> Candidates:
+    return candidates(["m"], formats, recipes)
 
 
 @pytest.mark.usefixtures("without_llama")
 def test_a_format_that_is_not_installed_is_left_out_with_what_mends_it() -> None:
-    found = candidates(a_plan("int8", "int4"))
+    found = of_one_model("int8", "int4")
     assert {wanted.format for wanted in found.candidates} == {"onnx", "tflite"}
     (said,) = found.left_out
     assert said.startswith("no gguf rows: ") and 'pip install "edgegauge[gguf]"' in said
@@ -260,14 +263,14 @@ def test_a_format_that_is_not_installed_is_left_out_with_what_mends_it() -> None
 @pytest.mark.usefixtures("without_llama")
 def test_a_plan_of_which_nothing_is_left_is_an_error_that_says_why() -> None:
     with pytest.raises(InputError, match=r"edgegauge\[gguf\]"):
-        candidates(a_plan("int8", formats=["gguf"]))
+        of_one_model("int8", formats=("gguf",))
     # GGUF has this recipe, so it is no mistake; but nothing here can use it.
     with pytest.raises(InputError, match="none of the plan's formats"):
-        candidates(a_plan("q4_k_m"))
+        of_one_model("q4_k_m")
 
 
 def test_a_recipe_that_no_format_has_is_an_error() -> None:
     with pytest.raises(InputError, match="int5"):
-        candidates(a_plan("int8", "int5"))
+        of_one_model("int8", "int5")
     with pytest.raises(InputError, match="f16"):
-        candidates(a_plan("int8", "f16", formats=["onnx", "tflite"]))
+        of_one_model("int8", "f16", formats=("onnx", "tflite"))

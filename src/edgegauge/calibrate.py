@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from importlib.metadata import entry_points
 from pathlib import Path
 from statistics import median
 
@@ -35,7 +34,8 @@ from edgegauge.errors import MissingDependency
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.manager import measure_grid
 from edgegauge.measure.results import error_of
-from edgegauge.measure.runtimes import GROUP, Runtime
+from edgegauge.measure.runtimes import Runtime, registered
+from edgegauge.measure.turn import turn
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import tensor_bytes
 from edgegauge.result import FailedResult, Result, Run, Workload
@@ -166,13 +166,12 @@ class Calibrated:
 def installed_runtimes() -> dict[str, Runtime]:
     """The runtimes whose packages are here, by the names of their entry points."""
     found = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        runtime: Runtime = point.load()()
+    for name, runtime in registered():
         try:
             runtime.version()
         except MissingDependency:
             continue
-        found[point.name] = runtime
+        found[name] = runtime
     return found
 
 
@@ -191,6 +190,7 @@ def cache_of(profile: DeviceProfile) -> float:
     return size * MIB if size else float(UNKNOWN_CACHE)
 
 
+@turn()
 def calibrate(
     name: str,
     runtime: Runtime,

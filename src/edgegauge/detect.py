@@ -32,6 +32,7 @@ from edgegauge.host.mac import mac_cpu, sysctl
 from edgegauge.host.memory import MemoryFacts, linux_memory, mac_memory
 from edgegauge.host.power import BatteryFacts, battery
 from edgegauge.host.tree import LIVE, Tree, integer
+from edgegauge.measure.turn import turn
 from edgegauge.toml import dumps
 from edgegauge.units import GB, GIB, MB, MIB
 
@@ -100,13 +101,14 @@ def detect(
     if measure is not None:
         caches = (machine.cpu.l2_bytes or 0) + (machine.cpu.l3_bytes or 0)
         try:
-            readings = measure(
-                measured_counts(machine.cpu.clusters),
-                cache_bytes=caches,
-                free_bytes=machine.memory.app_bytes,
-                order=machine.cpu.order,
-                progress=progress,
-            )
+            with turn():
+                readings = measure(
+                    measured_counts(machine.cpu.clusters),
+                    cache_bytes=caches,
+                    free_bytes=machine.memory.app_bytes,
+                    order=machine.cpu.order,
+                    progress=progress,
+                )
         except MeasurementError as error:
             notes.append(f"{str(error)[:1].upper()}{str(error)[1:]}.")
     return as_detection(machine, readings, date.today(), notes)

@@ -2,11 +2,10 @@
 
     summary = execute(plan, base, Path("edgegauge-run"), talk)
 
-Every finished step is a file whose name carries a hash of all that went into it, so a run that was
-killed goes on where it stopped, and a changed plan repeats only what it changed:
+Every finished step is a file whose name carries a hash of all that went into it (`steps`), so a run
+that was killed goes on where it stopped, and a changed plan repeats only what it changed. To their
+files this adds
 
-    artifacts/<model>-<recipe>-<format>-<hash>/            the artifact, verified, and its manifest
-    results/<model>-<recipe>-<format>-<hash>.measure.json
     results/<model>-<recipe>-<format>-<hash>.evaluate.json
 
 A candidate is a model in a format at a recipe. One that cannot be converted, measured or evaluated
@@ -16,37 +15,35 @@ and a recipe that a format has not got, are left out with one warning each.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgegauge import __version__
-from edgegauge.artifact import Artifact, FileFormat, open_artifact
-from edgegauge.convert import Preparation, converter_for, prepare
+from edgegauge.artifact import Artifact
 from edgegauge.document import read_json, write_json
-from edgegauge.errors import EdgeGaugeError, InputError, MissingDependency
+from edgegauge.errors import EdgeGaugeError
 from edgegauge.evaluate.manager import evaluate
 from edgegauge.evaluate.result import EvaluationResult
-from edgegauge.host.tree import Tree
-from edgegauge.measure.energy_run import EnergyOptions
-from edgegauge.measure.host import cpu_model, default_threads
-from edgegauge.measure.manager import measure
-from edgegauge.measure.metering import battery_here, with_battery
+from edgegauge.measure.host import default_threads
 from edgegauge.measure.runtimes import runtime_for
+from edgegauge.measure.turn import turn
 from edgegauge.plan import LADDER_PREFIX, Plan, locate
-from edgegauge.recipe import resolve_each
 from edgegauge.report.summary import RunSummary
-from edgegauge.result import Result, Workload, read_result
+from edgegauge.result import Result, Workload
+from edgegauge.steps import (
+    Measurement,
+    Wanted,
+    candidates,
+    conversion,
+    digest,
+    digests_of,
+    fingerprint,
+    name_of,
+)
 from edgegauge.summarise import Outcome, predicted, summarise
 from edgegauge.usage import load as load_usage
-from edgegauge.verify import verified
-
-TIMEOUT_S = 3600.0
-"""Of one child process of a measurement."""
 
 
 class Talk(Protocol):
@@ -63,58 +60,10 @@ def execute(plan: Plan, base: Path, folder: Path, talk: Talk) -> RunSummary:
     formats none can be made and run here; whatever goes wrong with one candidate is told in its
     row.
     """
-    chosen = candidates(plan)
+    chosen = candidates(plan.models, plan.formats, plan.recipes)
     predictions = [predicted(asked, base) for asked in plan.predict]
     outcomes = _outcomes(chosen.candidates, plan, base, folder, talk)
     return summarise(plan, outcomes, predictions, chosen.left_out)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A candidate of a plan: a model reference, at a recipe of a format."""
-
-    reference: str
-    format: FileFormat
-    recipe: str
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """What a plan comes to here, and sentences on what of it was left out."""
-
-    candidates: list[Wanted]
-    left_out: list[str]
-
-
-def candidates(plan: Plan) -> Candidates:
-    """Every candidate of the plan that can be made and run here, each once.
-
-    Raises InputError for a recipe that none of the plan's formats has, and where nothing is left.
-    """
-    absent = {f: reason for f in plan.formats if (reason := _absent(f))}
-    left_out = [f"no {file_format} rows: {reason}" for file_format, reason in absent.items()]
-    pairs: dict[tuple[FileFormat, str], None] = {}
-    for recipe in plan.recipes:
-        resolved, refusals = resolve_each(recipe, plan.formats)
-        pairs |= {(f, name): None for f, name in resolved.items() if f not in absent}
-        left_out += [reason for f, reason in refusals.items() if f not in absent]
-    if not pairs:
-        raise InputError("none of the plan's formats can be made and run here", left_out)
-    ordered = sorted(pairs, key=lambda pair: plan.formats.index(pair[0]))
-    wanted = [Wanted(model, *pair) for model in plan.models for pair in ordered]
-    return Candidates(list(dict.fromkeys(wanted)), left_out)
-
-
-def _absent(file_format: FileFormat) -> str | None:
-    """Why this format cannot be made and run here, and what mends it; None where it can."""
-    try:
-        converter_for(file_format)
-        runtime_for(file_format).version()
-    except MissingDependency as missing:
-        return f"{missing}; {missing.hint}"
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def _outcomes(
@@ -151,18 +100,10 @@ class _Steps:
         self.talk(self.before + step, self.total, what, reused=reused)
 
     def _convert(self, wanted: Wanted) -> Artifact:
-        recipe, file_format = wanted.recipe, wanted.format
-        prepared = prepare(locate(wanted.reference, self.base), recipe, file_format)
-        spec = prepared.spec
-        key = _hash(
-            "convert", spec.model_dump(), recipe, file_format, _fingerprint(prepared.folder)
-        )
-        output = self.folder / "artifacts" / f"{spec.id}-{recipe}-{file_format}-{key}"
-        finished = output.exists()
-        self._say(1, f"convert {spec.id} to {file_format} {recipe}", reused=finished)
-        if not finished:
-            _convert_verified(prepared, file_format, output)
-        return open_artifact(output)
+        step = conversion(wanted, self.base, self.folder)
+        what = f"convert {step.prepared.spec.id} to {wanted.format} {wanted.recipe}"
+        self._say(1, what, reused=step.finished)
+        return step.artifact()
 
     def _measure(self, artifact: Artifact) -> Result:
         asked = self.plan.workload
@@ -170,18 +111,12 @@ class _Steps:
             threads=asked.threads or default_threads(),
             **asked.model_dump(exclude={"threads", "energy", "usage"}),
         )
-        wanted = self.plan.budget.limits_energy if asked.energy is None else asked.energy
+        energy = self.plan.budget.limits_energy if asked.energy is None else asked.energy
         usage = load_usage(locate(asked.usage, self.base))
-        asked_for = [workload.model_dump(), usage.model_dump() if wanted else None]
-        key = _hash("measure", _digest(artifact), asked_for, cpu_model())
-        path = self.folder / "results" / f"{_name(artifact)}-{key}.measure.json"
-        self._say(2, f"measure {_name(artifact)}", reused=path.exists())
-        if not path.exists():
-            energy = EnergyOptions() if wanted else None
-            result = measure(artifact, workload, energy=energy, timeout_s=TIMEOUT_S)
-            result = with_battery(result, battery_here(Tree()), usage)
-            write_json(path, result.model_dump(mode="json"))
-        return read_result(path)
+        runtime = runtime_for(artifact.file_format)
+        step = Measurement(self.folder, artifact, workload, runtime, usage if energy else None)
+        self._say(2, f"measure {name_of(artifact)}", reused=step.finished)
+        return step.result()
 
     def _evaluate(self, artifact: Artifact) -> EvaluationResult:
         asked = self.plan.evaluation
@@ -189,46 +124,12 @@ class _Steps:
         task, text = (
             Path(locate(name, self.base)) if name else None for name in (asked.task, asked.text)
         )
-        inputs = [_fingerprint(path) for path in (task, text)]
-        key = _hash("evaluate", _digest(artifact), asked.model_dump(), inputs)
-        path = self.folder / "results" / f"{_name(artifact)}-{key}.evaluate.json"
-        self._say(3, f"evaluate {_name(artifact)}", reused=path.exists())
-        if not path.exists():
-            found = evaluate(artifact, task=task, text=text, limit=asked.limit)
-            write_json(path, found.model_dump(mode="json"))
+        inputs = [fingerprint(path) for path in (task, text)]
+        key = digest("evaluate", __version__, digests_of(artifact), asked.model_dump(), inputs)
+        path = self.folder / "results" / f"{name_of(artifact)}-{key}.evaluate.json"
+        self._say(3, f"evaluate {name_of(artifact)}", reused=path.exists())
+        with turn():
+            if not path.exists():
+                found = evaluate(artifact, task=task, text=text, limit=asked.limit)
+                write_json(path, found.model_dump(mode="json"))
         return read_json(path, EvaluationResult)
-
-
-def _convert_verified(prepared: Preparation, file_format: FileFormat, output: Path) -> None:
-    """Make `output`, which exists only when it is whole and nothing was found wrong with it."""
-    unverified = output.with_name(f"{output.name}.unverified")
-    shutil.rmtree(unverified, ignore_errors=True)  # of a run that was killed
-    try:
-        job = prepared.into(unverified)
-        artifact = converter_for(file_format).convert(job, lambda done, note: None)
-        verified(artifact, prepared.spec, prepared.folder)
-        unverified.rename(output)
-    finally:
-        shutil.rmtree(unverified, ignore_errors=True)
-
-
-def _name(artifact: Artifact) -> str:
-    return f"{artifact.name}-{artifact.file_format}"
-
-
-def _digest(artifact: Artifact) -> list[str]:
-    assert artifact.manifest is not None  # the converter wrote it
-    return [file.sha256 for file in artifact.manifest.files]
-
-
-def _fingerprint(path: Path | None) -> list[Any]:
-    """What tells one state of a file or folder from another without reading gigabytes."""
-    if path is None:
-        return []
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-def _hash(*parts: Any) -> str:
-    text = json.dumps([__version__, *parts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -32,6 +32,7 @@ from edgegauge.measure.meters.pi5_calibration import (
     averaged,
     busy_cores,
 )
+from edgegauge.measure.turn import turn
 from edgegauge.toml import dumps
 
 STATES = ("idle", "load")
@@ -116,6 +117,7 @@ def _busy(states: tuple[str, ...]) -> dict[str, int]:
     return busy
 
 
+@turn()
 def _measure(busy: dict[str, int], seconds: int) -> RawPoints:
     """Hold each state and average the rails."""
     machine = Machine()

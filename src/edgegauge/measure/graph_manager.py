@@ -43,6 +43,7 @@ from edgegauge.measure.results import children_cpu_s, error_from, failed_finding
 from edgegauge.measure.series import attempt_as
 from edgegauge.measure.statistics import centre, repeatability
 from edgegauge.measure.summary import figure_of, memory_of, percentiles_of
+from edgegauge.measure.turn import turn
 from edgegauge.result import Failure, Tool
 
 MODULE = "edgegauge.measure.graph_worker"
@@ -51,6 +52,7 @@ MODULE = "edgegauge.measure.graph_worker"
 Progress = Callable[[float, str], None]
 
 
+@turn()
 def measure_graph(
     path: Path,
     workload: GraphWorkload,

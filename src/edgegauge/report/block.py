@@ -1,7 +1,7 @@
 """A section of a page as plain data: words, pictures, their key, and a table.
 
-Sections are made by `context`, `parallel`, `lasting`, `power`, `phases` and `graphs`; each returns
-None where the results hold nothing for it.
+Sections are made by `graphs`, `configurations`, `context`, `parallel`, `lasting`, `power` and
+`phases`; each returns None where the results hold nothing for it.
 """
 
 from __future__ import annotations

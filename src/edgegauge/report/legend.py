@@ -36,7 +36,8 @@ def legend_of(chapter: Chapter) -> Legend:
         facts, prompt = result.artifact, result.workload.prompt
         parts = [clean(f"{facts.model} {facts.recipe or ''}".strip())]
         parts += [clean(subject.runtime, 24)] if several["runtime"] else []
-        parts += [f"{subject.threads} threads"] if several["threads"] else []
+        counted = f"{subject.threads} thread{'s' * (subject.threads != 1)}"
+        parts += [counted] if several["threads"] else []
         parts += [clean(prompt.name, 24) if prompt else "random"] if several["prompt"] else []
         names[subject] = ", ".join(parts)
     return Legend(names, dict(zip(subjects, cycle(PALETTE), strict=False)))

@@ -33,6 +33,8 @@ from edgegauge.report.summary import (
 from edgegauge.result import ArtifactFacts, FailedResult, Result
 
 SUMMARY = "summary.json"
+INDEX = "sweep.json"
+"""The index of a sweep's folder, which says nothing that the results in it do not."""
 KINDS = "a run's summary.json, a result of `edgegauge measure` or one of `edgegauge evaluate`"
 
 
@@ -105,7 +107,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted([*path.glob("*.json"), *path.glob("results/*.json")])
-    files = [f for f in files if not f.name.endswith(".manifest.json")]
+    files = [f for f in files if not f.name.endswith((".manifest.json", INDEX))]
     if not files:
         raise InputError(f"nothing to report in {path}", hint=f"expected there: {KINDS}")
     return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgegauge.report.block import Block
 from edgegauge.report.chapter import Chapter, subject_of
+from edgegauge.report.configurations import configurations_block
 from edgegauge.report.context import context_blocks
 from edgegauge.report.graphs import graphs_block, names_of
 from edgegauge.report.lasting import lasting_block
@@ -30,6 +31,7 @@ def blocks_of(chapter: Chapter, notes: Notes, name: str) -> list[Block]:
     metered += [Metered(who, graph.energy) for who, graph in graphs]
     found = [
         graphs_block(chapter.graphs, notes, name),
+        configurations_block(chapter.results, chapter.shown, legend, notes),
         *context_blocks(chapter.results, legend, name),
         parallel_block(chapter.results, legend, name),
         lasting_block(chapter.results, legend, name),
