@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_models import FAMILIES, make_spec
 
+from edgegauge.artifact import open_artifact
+from edgegauge.check.subject import artifact_subject
 from edgegauge.errors import InputError
 from edgegauge.gguf_header import (
     label,
@@ -110,6 +112,16 @@ def test_a_file_gives_back_its_spec_and_its_bytes(tmp_path: Path, family: str, r
     assert stored.tensor_bytes == tensor_bytes(spec, recipe)
     assert {t.type for t in stored.types} == {t.type for t in stored_tensors(spec, recipe)}
     assert label(header) == recipe.upper()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bare_file_is_judged_as_it_is_stored(tmp_path: Path, family: str) -> None:
+    path = write(tmp_path / "bare.gguf", make_spec(family), "q4_k_m")
+    subject = artifact_subject(open_artifact(path))
+    assert subject.spec is not None and subject.unpredictable is None
+    types = {t.tensor: t.type for t in stored_tensors(subject.spec, subject.recipe)}
+    assert types == {t.tensor: t.type for t in stored_tensors(subject.spec, "q4_k_m")}
+    assert len(set(types.values())) > 2
 
 
 @pytest.mark.parametrize("family", ["llama3", "gemma3"])

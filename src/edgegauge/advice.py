@@ -25,7 +25,7 @@ from edgegauge.fit import candidate_of
 from edgegauge.footprint import UBATCH
 from edgegauge.model import ModelSpec
 from edgegauge.predict import DEFAULT_PROMPT_TOKENS, Prediction, Predictor
-from edgegauge.recipe import tensor_bytes
+from edgegauge.recipe import Recipe, tensor_bytes
 
 Kind = Literal["recipe", "context", "micro_batch", "prompt", "threads", "bandwidth"]
 
@@ -47,7 +47,7 @@ class Case:
 
     device: DeviceProfile
     spec: ModelSpec
-    recipe: str
+    recipe: Recipe
     """As `recipe.resolve` gives it."""
     file_format: str = "gguf"
     context: int
@@ -83,6 +83,21 @@ class Advice:
     """Limits that are met with the change and were not before."""
     verdict: Verdict
     """Of the changed case."""
+
+    @property
+    def change(self) -> str:
+        """`context 3072`."""
+        return SAYS[self.kind].format(self.value)
+
+
+SAYS: dict[Kind, str] = {
+    "recipe": "recipe {}",
+    "context": "context {}",
+    "micro_batch": "micro-batch {}",
+    "prompt": "prompt {}",
+    "threads": "threads {}",
+    "bandwidth": "memory {:.3g} GB/s",
+}
 
 
 Change = tuple[Kind, float | str, Case]
@@ -136,7 +151,7 @@ def _other_recipe(case: Case, limits: Budget, recipes: Sequence[str]) -> Iterato
     cases = [replace(case, recipe=recipe) for recipe in widest]
     best = min(cases, key=lambda c: len(c.verdict(limits).broken), default=None)
     if best is not None:
-        yield "recipe", best.recipe, best
+        yield "recipe", str(best.recipe), best
 
 
 def _shorter(

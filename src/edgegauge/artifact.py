@@ -113,6 +113,12 @@ class Artifact:
         return self.path.stat().st_size
 
     @property
+    def paths(self) -> list[Path]:
+        """All its files; whatever a runtime reads beside the main one is in the manifest."""
+        listed = self.manifest.files if self.manifest else []
+        return [self.path.with_name(file.name) for file in listed] or [self.path]
+
+    @property
     def file_format(self) -> FileFormat:
         """The format that the manifest names; a bare file is a GGUF file (`open_artifact`)."""
         return self.manifest.file_format if self.manifest else "gguf"

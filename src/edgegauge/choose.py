@@ -31,7 +31,7 @@ from functools import cached_property
 from operator import ge
 
 from edgegauge.budget import Budget
-from edgegauge.figure import Figure, Kind
+from edgegauge.figure import Figure
 from edgegauge.units import format_quality, format_quantity
 
 Key = tuple[str, str, str]
@@ -63,6 +63,8 @@ class Candidate:
     file_bytes: int
     effective_bits: float
     figures: Mapping[str, Figure | None]
+    on_disk: bool = False
+    """Whether `file_bytes` is the size of files, and not of the tensors they will hold."""
 
     @property
     def key(self) -> Key:
@@ -75,10 +77,10 @@ class Candidate:
             return self.figures.get("needed_memory_bytes") or self.figures.get("peak_memory_bytes")
         if name != "file_bytes":
             return self.figures.get(name)
-        decode = self.figures.get("decode_tok_per_s")
-        measured = decode is not None and decode.kind == "measured"
-        kind: Kind = "measured" if measured else "predicted"
-        return Figure(float(self.file_bytes), "bytes", kind, "sum of the stored tensors")
+        size = float(self.file_bytes)
+        if self.on_disk:
+            return Figure(size, "bytes", "measured", "size of the files")
+        return Figure(size, "bytes", "predicted", "sum of the stored tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
+class Limit:
     """One limit of a budget: the figure it bounds, on which side, and how to say so."""
 
     name: str
@@ -146,40 +148,57 @@ class _Limit:
             return figure.value <= required, least <= required < most
         return figure.value >= required, least < required <= most
 
-
-_LIMITS = (
-    _Limit("memory", "memory_bytes", True, "memory", "needs {0} of memory"),
-    _Limit("file_size", "file_bytes", True, "file size", "is {0} on disk"),
-    _Limit("ttft_p99_s", "ttft_s", True, "time to first token", "first token after {0}"),
-    _Limit("decode_tok_per_s", "decode_tok_per_s", False, "decode speed", "decodes at {0}"),
-    _Limit(
-        "prefill_tok_per_s", "prefill_tok_per_s", False, "prefill speed", "reads prompts at {0}"
-    ),
-    _Limit("energy_j_per_token", "energy_j_per_token", True, "energy per token", "takes {0}"),
-    _Limit("battery_h", "battery_h", False, "battery time", "lasts {0} on battery"),
-    _Limit("quality", "quality", False, "quality", "scores {0}"),
-)
+    def describe(self, required: float, figure: Figure | None, metric: str | None = None) -> str:
+        """`needs ~1.2 GB of memory, 900 MB allowed`; `metric` is what quality counts."""
+        on = f" on {metric}" if self.name == "quality" and metric else ""
+        if figure is None:
+            return f"{self.noun}{on} is not known"
+        mark = "~" if figure.kind == "predicted" else ""
+        write = format_quality if self.name == "quality" else format_quantity
+        seen = self.says.format(mark + write(figure.value, figure.unit))
+        bound = "allowed" if self.at_most else "required"
+        return f"{seen}{on}, {write(required, figure.unit)} {bound}"
 
 
-_Check = tuple[_Limit, float]
+LIMITS = {
+    limit.name: limit
+    for limit in (
+        Limit("memory", "memory_bytes", True, "memory", "needs {0} of memory"),
+        Limit("file_size", "file_bytes", True, "file size", "is {0} on disk"),
+        Limit("ttft_p99_s", "ttft_s", True, "time to first token", "first token after {0}"),
+        Limit("decode_tok_per_s", "decode_tok_per_s", False, "decode speed", "decodes at {0}"),
+        Limit(
+            "prefill_tok_per_s", "prefill_tok_per_s", False, "prefill speed",
+            "reads prompts at {0}",
+        ),
+        Limit("energy_j_per_token", "energy_j_per_token", True, "energy per token", "takes {0}"),
+        Limit("battery_h", "battery_h", False, "battery time", "lasts {0} on battery"),
+        Limit("quality", "quality", False, "quality", "scores {0}"),
+    )
+}  # fmt: skip
+"""Every limit that a budget may set, the cheapest to know first."""
+
+
+Required = tuple[Limit, float]
 """A limit that a budget sets, and what it requires."""
 
 
-def _checks(budget: Budget) -> list[_Check]:
+def required_by(budget: Budget) -> list[Required]:
+    """The limits that a budget sets, in the order of LIMITS."""
     required = budget.model_dump() | {"quality": budget.quality and budget.quality.at_least}
-    return [(x, required[x.name]) for x in _LIMITS if required[x.name] is not None]
+    return [(x, required[x.name]) for x in LIMITS.values() if required[x.name] is not None]
 
 
 def verdict(candidate: Candidate, budget: Budget) -> Verdict:
     """Check every limit of the budget; figures are compared by value, intervals only noted."""
-    return _verdict(candidate, _checks(budget), _metric(budget))
+    return _verdict(candidate, required_by(budget), _metric(budget))
 
 
 def _metric(budget: Budget) -> str | None:
     return budget.quality.metric if budget.quality else None
 
 
-def _verdict(candidate: Candidate, checks: list[_Check], metric: str | None) -> Verdict:
+def _verdict(candidate: Candidate, checks: list[Required], metric: str | None) -> Verdict:
     broken, uncertain = [], []
     for limit, required in checks:
         figure = candidate.figure(limit.figure)
@@ -249,7 +268,7 @@ def choose(candidates: Iterable[Candidate], budget: Budget) -> Choice:
 
     Ties in size go to the lower energy per token (unknown last), then to the name.
     """
-    checks, metric = _checks(budget), _metric(budget)
+    checks, metric = required_by(budget), _metric(budget)
     verdicts = [_verdict(candidate, checks, metric) for candidate in candidates]
     passing = [v.candidate for v in verdicts if v.passes]
     return Choice(verdicts, min(passing, key=_smallness, default=None))
@@ -278,7 +297,7 @@ def _passing(verdict: Verdict) -> str:
         return "meets every limit"
     doubts = []
     for name in verdict.uncertain:
-        limit = next(x for x in _LIMITS if x.name == name)
+        limit = LIMITS[name]
         figure = verdict.candidate.figure(limit.figure)
         assert figure is not None, "an uncertain limit has a figure"
         low, high = (format_quantity(v, figure.unit) for v in (figure.least, figure.most))
@@ -286,22 +305,9 @@ def _passing(verdict: Verdict) -> str:
     return f"meets every limit, but {' and '.join(doubts)}"
 
 
-def _noun(name: str) -> str:
-    return next(limit.noun for limit in _LIMITS if limit.name == name)
-
-
 def _reason(broken: Broken, verdict: Verdict) -> str:
-    limit = next(x for x in _LIMITS if x.name == broken.limit)
-    bound = "allowed" if limit.at_most else "required"
-    on = f" on {verdict.metric}" if limit.name == "quality" and verdict.metric else ""
-    if broken.figure is None:
-        return f"{limit.noun}{on} is not known"
-    mark = "~" if broken.figure.kind == "predicted" else ""
-    unit = broken.figure.unit
-    write = format_quality if limit.name == "quality" else format_quantity
-    seen = limit.says.format(mark + write(broken.figure.value, unit))
-    doubt = " (uncertain)" if broken.limit in verdict.uncertain else ""
-    return f"{seen}{on}, {write(broken.required, unit)} {bound}{doubt}"
+    said = LIMITS[broken.limit].describe(broken.required, broken.figure, verdict.metric)
+    return f"{said} (uncertain)" if broken.limit in verdict.uncertain else said
 
 
 def explain_choice(choice: Choice) -> str:
@@ -331,4 +337,4 @@ def obstacles(choice: Choice) -> dict[str, int]:
     """How many candidates each limit was the first to stop, in words, commonest first."""
     first = [v.broken[0].limit for v in choice.verdicts if v.broken]
     counts = sorted({(-first.count(name), name) for name in first})
-    return {_noun(name): -count for count, name in counts}
+    return {LIMITS[name].noun: -count for count, name in counts}

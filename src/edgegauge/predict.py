@@ -25,7 +25,7 @@ from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 from edgegauge.footprint import UBATCH, Footprint, Outcome, footprint
 from edgegauge.model import ModelSpec
-from edgegauge.recipe import resolve, tensor_bytes
+from edgegauge.recipe import Recipe, resolve, tensor_bytes
 from edgegauge.speed import ClassSpeed, Estimate, SpeedModel
 from edgegauge.speed_model import speed_model
 from edgegauge.units import MB
@@ -144,7 +144,7 @@ class Predictor:
         self.watts = _watts(device.power) if device.power else None
         self._speed_models: dict[str, SpeedModel] = {}
 
-    def predict(self, spec: ModelSpec, recipe: str, file_format: str) -> Prediction:
+    def predict(self, spec: ModelSpec, recipe: Recipe, file_format: str) -> Prediction:
         """Predict a recipe under the name that `recipe.resolve` gives it.
 
         Raises InputError for a context or prompt that the model has no room for.
@@ -156,7 +156,7 @@ class Predictor:
         waiting_s = self._waiting_s(asks.footprint, outcome)
         runs = waiting_s is not None
         return Prediction(
-            device=self.device.id, model=spec.id, recipe=recipe, file_format=file_format,
+            device=self.device.id, model=spec.id, recipe=str(recipe), file_format=file_format,
             parameters=asks.parameters, file_bytes=asks.file_bytes,
             threads=speeds.threads, prompt_tokens=prompt, context=room,
             footprint=asks.footprint, outcome=outcome,
@@ -268,7 +268,7 @@ class _Demand:
 @lru_cache(maxsize=16384)
 def _demand(
     spec: ModelSpec,
-    recipe: str,
+    recipe: Recipe,
     file_format: str,
     features: frozenset[str],
     room: int,

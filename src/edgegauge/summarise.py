@@ -111,6 +111,7 @@ def candidate_of(outcome: Outcome, metric: str) -> Candidate:
         file_bytes=sum(file.bytes for file in manifest.files),
         effective_bits=manifest.effective_bits,
         figures=figures,
+        on_disk=True,
     )
 
 

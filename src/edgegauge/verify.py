@@ -260,8 +260,8 @@ def discard(artifact: Artifact) -> None:
     """Remove the manifest, then every file that it lists, then a folder that is empty by that."""
     assert artifact.manifest is not None
     manifest_path(artifact.path).unlink(missing_ok=True)
-    for file in artifact.manifest.files:
-        artifact.path.with_name(file.name).unlink(missing_ok=True)
+    for path in artifact.paths:
+        path.unlink(missing_ok=True)
     if len(artifact.manifest.files) > 1:
         with contextlib.suppress(OSError):  # something else is in it
             artifact.path.parent.rmdir()

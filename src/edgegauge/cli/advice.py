@@ -13,14 +13,6 @@ from edgegauge.choose import Key, Verdict, explain
 from edgegauge.cli.output import stdout, table, text_of
 from edgegauge.fit import FitReport, Recipes, Subject
 
-SAYS = {
-    "recipe": "recipe {}",
-    "context": "context {}",
-    "micro_batch": "micro-batch {}",
-    "prompt": "prompt {}",
-    "threads": "threads {}",
-    "bandwidth": "memory {:.3g} GB/s",
-}
 FIGURES = ("memory_bytes", "ttft_s", "decode_tok_per_s")
 
 
@@ -78,7 +70,7 @@ def show_advice(report: FitReport, found: dict[Key, list[Advice]]) -> None:
         for advice in found[key]:
             figures = map(advice.verdict.candidate.figure, FIGURES)
             made.add_row(
-                SAYS[advice.kind].format(advice.value),
+                advice.change,
                 *map(text_of, figures),
                 _then(advice.verdict),
             )

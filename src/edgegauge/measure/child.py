@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
@@ -80,35 +80,46 @@ def failure_kind(error: EdgeGaugeError) -> FailureKind:
 
 @contextmanager
 def start(
-    module: str, job: Message, *, timeout_s: float | None = None
+    module: str,
+    job: Message,
+    *,
+    timeout_s: float | None = None,
+    python: str = sys.executable,
+    within: Sequence[str] = (),
 ) -> Iterator[Iterator[Message]]:
     """Run `python -m module` on `job`; yields its messages as they come, and ends it at the end.
 
-    `timeout_s` limits the whole job.
+    `timeout_s` limits the whole job. `python` is the interpreter, of another environment perhaps.
+    `within` is a command put before the child's, which it executes in the same process in the end.
     """
-    with _spawned(module) as conversation, conversation.limited(timeout_s):
+    with _spawned(module, python, within) as conversation, conversation.limited(timeout_s):
         conversation.tell(job, last=True)
         yield conversation.rest()
 
 
 @contextmanager
 def converse(
-    module: str, job: Message, *, timeout_s: float | None = None
+    module: str,
+    job: Message,
+    *,
+    timeout_s: float | None = None,
+    python: str = sys.executable,
+    within: Sequence[str] = (),
 ) -> Iterator[Conversation]:
-    """Run `python -m module` on `job` and keep its stdin open for commands.
+    """Run `python -m module` on `job` and keep its stdin open for commands; options as of `start`.
 
     `timeout_s` limits writing the job; each `ask` and `hear` has a limit of its own.
     """
-    with _spawned(module) as conversation:
+    with _spawned(module, python, within) as conversation:
         with conversation.limited(timeout_s):
             conversation.tell(job)
         yield conversation
 
 
 @contextmanager
-def _spawned(module: str) -> Iterator[Conversation]:
+def _spawned(module: str, python: str, within: Sequence[str]) -> Iterator[Conversation]:
     # -P: a file of the working directory must not shadow a library.
-    command = [sys.executable, "-P", "-m", module, str(os.getpid())]
+    command = [*within, python, "-P", "-m", module, str(os.getpid())]
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as stderr,
