@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tarfile
-import venv
 import zipfile
-from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
@@ -22,50 +18,6 @@ SHIPPED = {
 }
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel (built from the sdist, as a release is) and the sdist."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
-
-
-def base_requirements(name: str, found: set[str]) -> set[str]:
-    """Names of everything a plain `pip install NAME` brings, NAME left out."""
-    for text in distribution(name).requires or []:
-        requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        if requirement.name not in found:
-            found.add(requirement.name)
-            base_requirements(requirement.name, found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel and its base requirements and nothing else.
-
-    The requirements are linked from the running environment, so no network is needed; whatever
-    is not declared is not there, as on a user's machine.
-    """
-    home = tmp_path_factory.mktemp("environment")
-    venv.create(home, with_pip=True)
-    (wheel,) = built.glob("*.whl")
-    python = home / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
-    (site,) = home.glob("lib/python*/site-packages")
-    for name in base_requirements("edgegauge", set()):
-        for file in distribution(name).files or []:
-            top = file.parts[0]
-            source = Path(str(distribution(name).locate_file(top)))
-            if top not in ("..", "__pycache__") and not (site / top).exists():
-                (site / top).symlink_to(source)
-    return home / "bin"
 
 
 def run(bin_folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
