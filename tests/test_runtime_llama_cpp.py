@@ -8,11 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from conversions import convert
 from make_gguf import END, write_gguf
 from make_models import make_folder
 
-from edgegauge.artifact import Origin
-from edgegauge.convert import ConversionJob
 from edgegauge.errors import InputError, MeasurementError, MissingDependency
 from edgegauge.measure.runtimes import (
     ParallelSession,
@@ -22,7 +21,6 @@ from edgegauge.measure.runtimes import (
     runtime_for,
 )
 from edgegauge.measure.runtimes.llama_cpp import LlamaCppRuntime
-from edgegauge_converters.gguf import GgufConverter
 
 pytest.importorskip("llama_cpp")
 
@@ -147,11 +145,7 @@ def test_a_rewind_of_parallel_sequences_rewinds_all(plain: Path) -> None:
 
 def test_a_sliding_window_is_not_rewound_beyond_what_it_kept(tmp_path: Path) -> None:
     spec = make_folder(tmp_path / "folder", "gemma3")
-    origin = Origin(kind="folder", reference="gemma3")
-    job = ConversionJob(
-        spec=spec, folder=tmp_path / "folder", origin=origin, recipe="f16", output=tmp_path / "out"
-    )
-    path = GgufConverter().convert(job, lambda done, what: None).path
+    path = convert(spec, tmp_path / "folder", tmp_path / "out", "f16").path
     prompt = [3 + i % 200 for i in range(900)]
     with closing(LlamaCppRuntime().open(path, threads=1, context=1024)) as session:
         fresh = greedy(session, prompt, 3)

@@ -9,27 +9,24 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import conversions
 import pytest
 from make_models import make_folder, make_spec
 
-from edgegauge.artifact import Artifact, Origin
-from edgegauge.convert import ConversionJob
+from edgegauge.artifact import Artifact
 from edgegauge.errors import InputError, MeasurementError, MissingDependency
 from edgegauge.measure.facts import artifact_facts, digest_of, spec_of
 from edgegauge.measure.manager import measure
 from edgegauge.measure.runtimes import ParallelSession, Session, runtime_for
 from edgegauge.measure.runtimes.onnxruntime import CHUNK, OnnxRuntime
 from edgegauge.result import Workload
-from edgegauge_converters.onnx import OnnxConverter
 
 PROMPT = [1, 40, 260, 77, 12, 250, 9, 33]
 
 
 def convert(folder: Path | None, output: Path, family: str, recipe: str = "f32") -> Artifact:
     spec = make_folder(folder, family, seed=3) if folder else make_spec(family)
-    origin = Origin(kind="folder", reference=family, synthetic=folder is None)
-    job = ConversionJob(spec=spec, folder=folder, origin=origin, recipe=recipe, output=output)
-    return OnnxConverter().convert(job, lambda done, what: None)
+    return conversions.convert(spec, folder, output, recipe, file_format="onnx")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from edgegauge.document import Document, parse, read_json_object
+from edgegauge.emulation import Emulation
 from edgegauge.energy import Energy
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
@@ -252,6 +253,8 @@ class Result(Document):
     energy: list[Energy] = []
     """One entry per source, the best first."""
     summary: Summary
+    emulation: Emulation | None = None
+    """Where it ran under another device's limits. The rates above are this host's all the same."""
     warnings: list[str] = []
     trustworthy: bool = True
     created: str
@@ -266,6 +269,7 @@ class FailedResult(Document):
     host: dict[str, Any]
     workload: Workload
     failures: list[Failure] = Field(min_length=1)
+    emulation: Emulation | None = None
     warnings: list[str] = []
     created: str
 

@@ -25,7 +25,9 @@ COMMANDS = {
     "compare": "Is one result faster than another, slower, or can nobody tell?",
     "import": "Results that another tool measured, as result files.",
     "evaluate": "Accuracy and perplexity of an artifact on your data.",
+    "check": "The CI gate: judge models on devices; the exit status is the verdict.",
     "run": "The whole job: convert, measure, evaluate and choose.",
+    "sweep": "Measure every combination of models, recipes, runtimes, threads and contexts.",
     "report": "One self-contained HTML page from result files.",
     "doctor": "What is installed and readable here, and how to mend each gap.",
 }

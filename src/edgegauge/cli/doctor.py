@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgegauge.cli.output import emit_json, json_option, stdout, table
+from edgegauge.emulate.checks import emulation_check
 from edgegauge.engines.checks import engine_checks
 from edgegauge.measure.checks import Check, checks
 from edgegauge.measure.machine import Machine
@@ -23,10 +24,11 @@ def command(as_json: bool) -> None:
     """Show what is installed, readable and trustworthy here, and what mends each gap.
 
     One line for each extra, runtime and kind of energy meter, then for what may disturb a
-    measurement: the power source, clocks, heat, swap and other programs; last, the engines whose
-    environments are built.
+    measurement: the power source, clocks, heat, swap and other programs; then what emulating
+    another device can enforce; last, the engines whose environments are built.
     """
-    found = [*checks(Machine()), *engine_checks()]
+    machine = Machine()
+    found = [*checks(machine), emulation_check(machine.tree), *engine_checks()]
     if as_json:
         emit_json({"format": 1, "checks": [asdict(check) for check in found]})
         return

@@ -11,6 +11,12 @@ import click
 
 from edgegauge import device as devices
 from edgegauge.artifact import Artifact, manifest_path, open_artifact
+from edgegauge.cli.measure_emulate import (
+    check_emulation,
+    emulated,
+    emulated_status,
+    show_emulated,
+)
 from edgegauge.cli.measure_graph import check_options, measure_file, show_graph
 from edgegauge.cli.measure_options import Asked, measure_options
 from edgegauge.cli.measure_show import show
@@ -49,7 +55,8 @@ def command(
     ARTIFACT is a model file, or a folder that holds one; an ONNX or TFLite file that is no language
     model is run on random inputs, or on --text, and an encoder in GGUF on --text. Comma lists of
     --prompt-tokens, --depth and --parallel make a grid, whose configurations take turns. The
-    results are written even where the machine disturbed them; the exit status is 4 then.
+    results are written even where the machine disturbed them; the exit status is 4 then. With
+    --emulate it is 3 where the artifact does not fit the device.
     """
     profile = devices.load(device) if device else None
     wanted = Asked(**asked)
@@ -57,6 +64,7 @@ def command(
     if graph is not None:
         return _graph(graph, wanted, output, as_json)
     check_options(click.get_current_context(), graph=False)
+    check_emulation(click.get_current_context(), wanted, device=device)
     if wanted.results > 1 and output and output.suffix:
         text = f"{wanted.results} results need a folder, and {output.name} looks like a file"
         raise click.BadParameter(text, param_hint="--output")
@@ -66,7 +74,11 @@ def command(
         path = _place(default_name(result), output, alone=alone)
         write_json(path, result.model_dump(mode="json"))
 
-    results = _results(open_artifact(artifact), wanted, keep)
+    opened = open_artifact(artifact)
+    if wanted.emulate and profile:
+        results = emulated(opened, profile, wanted)
+    else:
+        results = _results(opened, wanted, keep)
     paths = [_place(default_name(result), output, alone=alone) for result in results]
     documents = [result.model_dump(mode="json") for result in results]
     for path, document in zip(paths, documents, strict=True):
@@ -74,7 +86,11 @@ def command(
     if as_json:
         emit_json(documents[0] if len(results) == 1 else {"format": 1, "results": documents})
     else:
-        show([result for result in results if isinstance(result, Result)], profile)
+        show(
+            [result for result in results if isinstance(result, Result)],
+            None if wanted.emulate else profile,
+        )
+        show_emulated(results)
     for warning in _warnings(results):
         warn(warning)
     for path in paths:
@@ -156,9 +172,9 @@ def _warnings(results: Sequence[Result | FailedResult]) -> list[str]:
 
 
 def default_name(result: Result | FailedResult) -> str:
-    """A name that another artifact or another workload does not have."""
-    facts = result.artifact
-    return _file_name(facts.name, str(facts.sha256), result.workload.model_dump_json())
+    """A name that another artifact, workload or emulated device does not have."""
+    facts, limits = result.artifact, result.emulation.device if result.emulation else ""
+    return _file_name(facts.name, str(facts.sha256), result.workload.model_dump_json() + limits)
 
 
 def _file_name(name: str, sha256: str, workload: str) -> str:
@@ -172,8 +188,15 @@ def _place(name: str, output: Path | None, *, alone: bool) -> Path:
 
 
 def _status(results: Sequence[Result | FailedResult]) -> int:
-    """Prints the failures; 1 or 124 where a configuration failed, 4 for a disturbed one, else 0."""
-    errors = [error_of(result) for result in results if isinstance(result, FailedResult)]
+    """Prints the failures; 1 or 124 where a configuration failed, 4 for a disturbed one, else 0.
+
+    Under emulation, running out of memory is no failure (`emulated_status`).
+    """
+    errors = [
+        error_of(result)
+        for result in results
+        if isinstance(result, FailedResult) and not (result.emulation and result.emulation.verdict)
+    ]
     for error in errors:
         click.echo(f"error: {error}", err=True)
     for hint in dict.fromkeys(error.hint for error in errors if error.hint):
@@ -181,5 +204,7 @@ def _status(results: Sequence[Result | FailedResult]) -> int:
     if errors:
         late = all(isinstance(error, RunTimeout) for error in errors)
         return RunTimeout.exit_status if late else errors[0].__class__.exit_status
+    if any(result.emulation for result in results):
+        return emulated_status(results)
     trusted = all(isinstance(result, Result) and result.trustworthy for result in results)
     return 0 if trusted else EXIT_NOT_TRUSTWORTHY

@@ -18,7 +18,7 @@ from edgegauge.units import format_bytes
 
 NOT_FOR_GRAPHS = (
     "prompt_tokens", "generated_tokens", "depth", "parallel", "prompt", "most_runs", "repetitions",
-    "sustained", "usage", "battery_wh", "device",
+    "sustained", "usage", "battery_wh", "device", "emulate", "find_limit",
 )  # fmt: skip
 FOR_GRAPHS = ("text", "shape", "inferences")
 

@@ -57,6 +57,8 @@ class Asked:
     meters: tuple[str, ...]
     energy_seconds: float | None
     sustained: bool
+    emulate: bool
+    find_limit: bool
     usage: str
     battery_wh: float | None
     text: Path | None
@@ -139,6 +141,14 @@ _OPTIONS = [
     click.option(
         "--sustained", is_flag=True,
         help="Then decode until the rate is steady: a result of its own, ten minutes or more.",
+    ),
+    click.option(
+        "--emulate", is_flag=True,
+        help="Run under the memory and cores of --device: does it fit, thrash, or die?",
+    ),
+    click.option(
+        "--find-limit", is_flag=True,
+        help="With --emulate: search for the smallest memory in which it fits.",
     ),
     click.option(
         "--usage", default=DEFAULT, show_default=True, metavar="NAME|FILE.toml",

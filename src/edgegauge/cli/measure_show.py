@@ -9,6 +9,7 @@ from rich.console import Console
 
 from edgegauge.cli.output import stdout, table, text_of
 from edgegauge.device import DeviceProfile
+from edgegauge.emulate.judge import NO_ENERGY
 from edgegauge.energy import Energy, best_of
 from edgegauge.figure import Figure
 from edgegauge.measure.summary import ENERGY_REASON
@@ -151,7 +152,8 @@ def _energy(result: Result, label: str) -> Iterator[str]:
     summary = result.summary
     if not result.energy:
         reason = summary.energy_reason
-        if reason != ENERGY_REASON:  # the reasons of all meters fill a screen; the file has them
+        # The reasons of all meters fill a screen; the file has them.
+        if reason not in (ENERGY_REASON, NO_ENERGY):
             reason = "no meter could be read; `edgegauge doctor` says why"
         yield f"energy: - ({reason})"
     whole = [energy for energy in result.energy if energy.source.whole_device]

@@ -12,6 +12,7 @@ waits in a blocking read meanwhile, and looks at the machine once a second (`mon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import psutil
@@ -22,6 +23,7 @@ from edgegauge.errors import MeasurementError
 from edgegauge.host.memory import linux_memory
 from edgegauge.host.tree import Tree
 from edgegauge.measure import host, trust, worker
+from edgegauge.measure.child import Message
 from edgegauge.measure.energy_run import EnergyOptions
 from edgegauge.measure.facts import digest_of, spec_of
 from edgegauge.measure.machine import Machine
@@ -30,10 +32,12 @@ from edgegauge.measure.metering import Metering
 from edgegauge.measure.monitor import Monitor
 from edgegauge.measure.results import Circumstances, children_cpu_s, error_of, result_of
 from edgegauge.measure.runtimes import Runtime, runtime_for
-from edgegauge.measure.series import Series, attempt, turns
+from edgegauge.measure.series import Attempt, Series, attempt, turns
 from edgegauge.measure.steadiness import SustainedOptions
 from edgegauge.measure.sustained_result import sustained_result
-from edgegauge.result import FailedResult, Result, Tool, Workload
+from edgegauge.measure.turn import turn
+from edgegauge.memory import cache_bytes
+from edgegauge.result import FailedResult, Failure, Result, Run, Tool, Workload
 from edgegauge.units import format_bytes
 
 Progress = Callable[[float, str], None]
@@ -65,6 +69,7 @@ def measure(
     return found
 
 
+@turn()
 def measure_grid(
     artifact: Artifact,
     workloads: Sequence[Workload],
@@ -76,6 +81,7 @@ def measure_grid(
     energy: EnergyOptions | None = None,
     sustained: SustainedOptions | None = None,
     machine: Machine | None = None,
+    attempt: Attempt = attempt,
     progress: Progress = lambda done, note: None,
     keep: Callable[[Result | FailedResult], None] = lambda result: None,
 ) -> list[Result | FailedResult]:
@@ -83,10 +89,10 @@ def measure_grid(
 
     A configuration has its `runs` child processes, and up to `most_runs` (None: no more) until they
     agree. `timeout_s` limits each of them. `prompt_text` is the text behind `Workload.prompt`;
-    None: random tokens. With `energy`, an energy run follows for each configuration that ran, if
-    the machine has a meter. With `sustained`, the result of each is followed by one of decoding
-    until the rate was steady (`sustained_result`). `keep` gets the results of the timed runs before
-    those minutes begin, so that nothing is lost when they are interrupted.
+    None: random tokens. `attempt` is what runs one child. With `energy`, an energy run follows for
+    each configuration that ran, if the machine has a meter. With `sustained`, the result of each is
+    followed by one of decoding until the rate was steady (`sustained_result`). `keep` gets the
+    results of the timed runs before those minutes begin, which may be interrupted.
 
     A run that fails is told in the result; a disturbed measurement has `trustworthy` false. Raises
     InputError for an artifact that differs from its manifest or that the runtime refuses, and
@@ -108,7 +114,8 @@ def measure_grid(
         Series(load, worker.job(runtime, path, load.model_dump(), prompt_text), most_runs or 0)
         for load in workloads
     ]
-    shared = _execute(series, artifact, digest, tool, machine, timeout_s, progress)
+    run = partial(attempt, tree=machine.tree, timeout_s=timeout_s)
+    shared = _execute(series, artifact, digest, tool, machine, run, progress)
     timed = [result_of(one, shared, told) for one, told in zip(series, warnings, strict=True)]
     for result in timed:
         keep(result)
@@ -136,7 +143,7 @@ def _execute(
     digest: str,
     tool: Tool,
     machine: Machine,
-    timeout_s: float | None,
+    run: Callable[[Message, int], Run | Failure],
     progress: Progress,
 ) -> Circumstances:
     """Do all runs; the series keep what they found, and what was around them is returned."""
@@ -145,7 +152,7 @@ def _execute(
     with Monitor(tree, machine.clock) as monitor:
         for one, index in turns(series):
             progress(*_note(series, one))
-            one.keep(attempt(one.job, index, tree=tree, timeout_s=timeout_s))
+            one.keep(run(one.job, index))
         after, own_cpu_s = host.state(tree), children_cpu_s() - cpu_before
     findings = trust.of_host(
         before, after, during=monitor.states, cores=host.usable_cores(tree), own_cpu_s=own_cpu_s
@@ -212,11 +219,7 @@ def _cache_bytes(artifact: Artifact, workload: Workload) -> int:
         return manifest.cache_bytes  # sequences take turns in it
     if spec is None:
         return 0
-    tokens = workload.parallel * workload.context
-    if artifact.file_format == "gguf":
-        return round(workload.parallel * spec.kv_cache_bytes(workload.context))
-    # f32, and layers with a window keep everything.
-    return 2 * 4 * spec.kv_heads * spec.head_dim * spec.executed_layers * tokens
+    return workload.parallel * cache_bytes(spec, workload.context, artifact.file_format)
 
 
 def _check_context(artifact: Artifact, workload: Workload) -> list[str]:

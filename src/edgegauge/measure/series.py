@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -81,21 +81,40 @@ def turns(series: Sequence[Series]) -> Iterator[tuple[Series, int]]:
         forward = not forward
 
 
-def attempt(job: Message, index: int, *, tree: Tree, timeout_s: float | None) -> Run | Failure:
+class Attempt(Protocol):
+    """What `measure_grid` has a child run by: `attempt`, or the same under limits."""
+
+    def __call__(
+        self, job: Message, index: int, *, tree: Tree, timeout_s: float | None
+    ) -> Run | Failure:
+        """Run one child on a `worker.job`."""
+
+
+def attempt(
+    job: Message, index: int, *, tree: Tree, timeout_s: float | None, within: Sequence[str] = ()
+) -> Run | Failure:
     """Run one child on a `worker.job`; what it found, or how it failed; as `attempt_as`."""
-    return attempt_as(Run, MODULE, job, index, tree=tree, timeout_s=timeout_s)
+    return attempt_as(Run, MODULE, job, index, tree=tree, timeout_s=timeout_s, within=within)
 
 
 def attempt_as(
-    schema: type[R], module: str, job: Message, index: int, *, tree: Tree, timeout_s: float | None
+    schema: type[R],
+    module: str,
+    job: Message,
+    index: int,
+    *,
+    tree: Tree,
+    timeout_s: float | None,
+    within: Sequence[str] = (),
 ) -> R | Failure:
     """Run `module` as a child on its job; its `run` as a `schema`, or how it failed.
 
-    Raises InputError where the runtime refuses the artifact: another run would be refused too.
+    `within` is a command that the child is started by (`child.start`). Raises InputError where the
+    runtime refuses the artifact: another run would be refused too.
     """
     phase, kills = STARTING, MemoryKills(tree)
     try:
-        with child.start(module, job, timeout_s=timeout_s) as messages:
+        with child.start(module, job, timeout_s=timeout_s, within=within) as messages:
             for message in messages:
                 if "run" in message:
                     return schema.model_validate(message["run"])

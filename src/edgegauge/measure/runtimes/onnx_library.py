@@ -30,7 +30,7 @@ def library() -> Any:
     """The imported module; MissingDependency where it is absent."""
     try:
         import onnxruntime
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingDependency("running ONNX files", "onnx") from None
     onnxruntime.set_default_logger_severity(3)  # errors; they are raised as well
     return onnxruntime
