@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from installed_wheel import built, installed  # noqa: F401
 
+from edgegauge.emulate.places import Place
+from edgegauge.host.tree import Tree
 from edgegauge.measure import turn
 
 # The models under test are tiny: a pool of NumPy threads costs several times what it saves.
@@ -23,3 +25,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 def turn_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests measure nothing that others could disturb: they do not wait for the machine's turn."""
     os.environ[turn.VARIABLE] = str(tmp_path_factory.mktemp("turn") / "lock")
+
+
+@pytest.fixture(scope="session")
+def place() -> Place:
+    """Where control groups can be made here."""
+    from edgegauge.emulate.group import usable_place
+
+    found, refusals = usable_place(Tree())
+    if found is None:
+        pytest.skip(f"no control group can be made here: {refusals}")
+    return found

@@ -20,7 +20,7 @@ from edgegauge.convert import converter_for, prepare
 from edgegauge.device import load
 from edgegauge.document import read_json
 from edgegauge.emulate import checks, emulator
-from edgegauge.emulate.group import Limits, usable_place
+from edgegauge.emulate.group import Limits
 from edgegauge.emulate.judge import measure_emulated
 from edgegauge.emulate.libraries import library_bytes
 from edgegauge.emulate.places import DELEGATE, Place
@@ -57,14 +57,6 @@ bandwidth_gb_per_s = {{ value = 10.0, source = "made up" }}
 """
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits are Linux's")
-
-
-@pytest.fixture(scope="module")
-def place() -> Place:
-    found, refusals = usable_place(Tree())
-    if found is None:
-        pytest.skip(f"no control group can be made here: {refusals}")
-    return found
 
 
 @pytest.fixture(scope="module", params=list(NEEDS))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from edgegauge.emulate import group, janitor
-from edgegauge.emulate.group import Counted, Limits, confined, sweep, usable_place
+from edgegauge.emulate.group import Counted, Limits, confined, sweep
 from edgegauge.emulate.places import Place
 from edgegauge.host.tree import Tree
 from edgegauge.units import MB
@@ -37,14 +37,6 @@ with confined(place, Limits(64_000_000, ())) as cage:
         raise ValueError
     time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def place() -> Place:
-    found, refusals = usable_place(Tree())
-    if found is None:
-        pytest.skip(f"no control group can be made here: {refusals}")
-    return found
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
