@@ -23,6 +23,7 @@ from edgegauge.document import parse
 from edgegauge.errors import InputError, MeasurementError, MissingDependency, RunTimeout
 from edgegauge.measure.runtimes.onnxruntime import OnnxRuntime
 from edgegauge.report.load import gather
+from edgegauge.report.page import write_page
 from edgegauge.sweep import SweepSummary, execute
 from edgegauge.sweep_cells import Sweep, cells
 from edgegauge.sweep_pace import Pace, guess_s, took_s
@@ -326,6 +327,10 @@ def test_the_results_make_a_page(base: Path, measuring: StandIn) -> None:
     for path in (base / "out", base / "out" / "results"):
         (chapter,) = gather([path])
         assert len(chapter.results) == 8
+    write_page([chapter], base / "page.html")
+    page = (base / "page.html").read_text().partition("Every configuration")[2]
+    for artifact in ("small q8_0", "small f16", "other q8_0", "other f16"):
+        assert f"{artifact}, 1 thread" in page and f"{artifact}, 2 threads" in page
 
 
 def test_a_killed_sweep_goes_on_and_measures_nothing_twice(base: Path) -> None:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_threads_of_one_process_take_turns_but_one_never_waits_for_itself() -> N
         thread = threading.Thread(target=other)
         thread.start()
         assert waits.wait(10)
+        time.sleep(0.2)  # enough for the other one, if it did not wait
         with turn(refuse):
             order.append("inner")
         order.append("outer")
