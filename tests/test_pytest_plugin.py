@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from installed_wheel import link, requirements
 
+from edgegauge.errors import InputError
 from edgegauge.pytest_plugin import CannotTellWarning, assert_fits
 
 SMALL = ("smollm2-135m", "int4", "gguf")
@@ -159,12 +160,13 @@ def test_what_is_not_there_is_named_with_a_hint(said: str, project: Path) -> Non
 
 def test_the_option_goes_before_the_ini_value_and_after_the_marker(project: Path) -> None:
     said = run_tests(
-        project / "checks", "--collect-only", "-q", "-k", "ini or marked",
+        project / "checks", "-v", "-k", "ini or marked",
         "--edge-device", "google-pixel-8-8gb", "--edge-device", "../boards/kitchen.toml",
     )  # fmt: skip
-    assert re.findall(r"test_\w+\[.*\]", said) == [
+    assert sorted(re.findall(r"(test_\w+\[.*\]) [PF]", said)) == [
         "test_ini[google-pixel-8-8gb]", "test_ini[kitchen]", "test_marked[raspberry-pi-5-8gb]",
     ]  # fmt: skip
+    assert failure(said, "test_ini[kitchen]")[0].endswith("does not fit Raspberry Pi Zero 2 W:")
 
 
 def test_without_a_device_the_test_says_how_to_name_one(tmp_path: Path) -> None:
@@ -218,6 +220,12 @@ def test_checks_are_returned() -> None:
             ("smollm2-360m", "int4", "gguf"), "raspberry-pi-5-8gb", {"decode_tok_per_s": 35}
         )
     assert caught[0].filename == __file__
+
+
+def test_function_says_the_hint() -> None:
+    with pytest.raises(InputError, match="no device profile") as caught:
+        assert_fits(SMALL, "nowhere")
+    assert caught.value.__notes__ == [f"hint: {caught.value.hint}"]
 
 
 @pytest.mark.slow
