@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -21,13 +22,17 @@ from edgegauge.units import MB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 
-SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+Start = Callable[[str], tuple[subprocess.Popen[str], int, Path]]
 HOLD = """
 import os, subprocess, sys, time
+from pathlib import Path
+from edgegauge.emulate import group
 from edgegauge.emulate.group import Limits, confined, usable_place
 from edgegauge.host.tree import Tree
+group.RECORDS = Path(sys.argv[2])
 place, _ = usable_place(Tree())
-with confined(place, Limits(64_000_000, ())) as cage:
+settings = {str(group.RECORDS / "read_ahead_kb"): "128"}
+with confined(place, Limits(64_000_000, (), settings)) as cage:
     child = subprocess.Popen([*cage.within, sys.executable, "-I", "-S", "-c",
         "import time; print(1, flush=True); time.sleep(600)"], stdout=subprocess.PIPE,
         start_new_session=True)
@@ -56,14 +61,27 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def holder(place: Place) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], int, Path]]]:
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that stands for one of the kernel's, alone in a folder that takes the records."""
+    monkeypatch.setattr(group, "RECORDS", tmp_path)
+    file = tmp_path / "read_ahead_kb"
+    file.write_text("8192\n")
+    return file
+
+
+def is_undone(setting: Path) -> bool:
+    return setting.read_text().strip() == "8192" and list(setting.parent.iterdir()) == [setting]
+
+
+@pytest.fixture
+def holder(place: Place, setting: Path) -> Iterator[Start]:
     """Starts a process that keeps a child in a group; its child and the group's folder."""
     started = []
 
     def start(how: str) -> tuple[subprocess.Popen[str], int, Path]:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, how], stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL,
+            [sys.executable, "-c", HOLD, how, str(setting.parent)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         started.append(process)
         assert process.stdout
@@ -83,7 +101,7 @@ def test_a_child_that_takes_more_than_its_limit_is_killed_and_counted(place: Pla
         done = subprocess.run([*cage.within, *grab], capture_output=True)
         counted = cage.counted()
     assert done.returncode == -signal.SIGKILL
-    assert counted.oom_kills == 1
+    assert (counted.oom_kills or 0) >= 1  # version 2 counts the group's death as one more
     assert 90 * MB < (counted.peak_bytes or 0) <= 100 * MB
     assert not Path("/", cage.folder).exists()
 
@@ -97,18 +115,16 @@ def test_a_child_has_the_processors_that_it_was_given(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["raise", "SIGINT", "SIGTERM", "SIGKILL"])
-def test_nothing_is_left_however_the_parent_ends(
-    holder: Callable[[str], tuple[subprocess.Popen[str], int, Path]], how: str
-) -> None:
+def test_nothing_is_left_however_the_parent_ends(holder: Start, setting: Path, how: str) -> None:
     process, child, folder = holder(how)
     if how != "raise":
-        assert folder.exists() and not gone(child)
+        assert folder.exists() and not gone(child) and setting.read_text() == "128"
         process.send_signal(signal.Signals[how])
-    assert within(20, lambda: gone(child) and not folder.exists())
+    assert within(20, lambda: gone(child) and not folder.exists() and is_undone(setting))
 
 
-def test_a_group_whose_parent_and_janitor_were_killed_is_removed_by_the_next(
-    place: Place, holder: Callable[[str], tuple[subprocess.Popen[str], int, Path]]
+def test_what_is_left_where_parent_and_janitor_were_killed_is_undone_by_the_next(
+    place: Place, holder: Start, setting: Path
 ) -> None:
     process, child, folder = holder("wait")
     of_process = psutil.Process(process.pid).children()
@@ -116,37 +132,49 @@ def test_a_group_whose_parent_and_janitor_were_killed_is_removed_by_the_next(
     watching.kill()
     process.kill()
     process.wait()
-    assert folder.exists() and not gone(child)
+    assert folder.exists() and not gone(child) and setting.read_text() == "128"
     sweep(place, Tree())
-    assert gone(child) and not folder.exists()
+    assert gone(child) and not folder.exists() and is_undone(setting)
 
 
 def test_the_group_of_a_living_process_is_left_alone(
-    place: Place, holder: Callable[[str], tuple[subprocess.Popen[str], int, Path]]
+    place: Place, holder: Start, setting: Path
 ) -> None:
     _, child, folder = holder("wait")
     sweep(place, Tree())
-    assert folder.exists() and not gone(child)
+    assert folder.exists() and not gone(child) and setting.read_text() == "128"
 
 
-def test_settings_are_changed_meanwhile_and_written_back(place: Place, tmp_path: Path) -> None:
-    setting = tmp_path / "read_ahead_kb"
-    setting.write_text("8192\n")
+def test_settings_are_changed_meanwhile_and_written_back(place: Place, setting: Path) -> None:
+    limits = Limits(64 * MB, (), {str(setting): "128"})
+    with ExitStack() as last:
+        with confined(place, limits):
+            assert setting.read_text() == "128"
+            # Another run that began meanwhile must not take 128 for what it was before.
+            last.enter_context(confined(place, limits))
+        assert setting.read_text() == "8192"
+    assert is_undone(setting)
+
+
+def test_a_setting_whose_former_value_cannot_be_kept_is_not_changed(
+    place: Place, setting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "RECORDS", setting.parent / "absent")
     with confined(place, Limits(64 * MB, (), {str(setting): "128"})):
-        assert setting.read_text() == "128"
-    assert setting.read_text() == "8192"
+        assert setting.read_text() == "8192\n"
 
 
 def test_the_janitor_waits_for_the_end_of_its_parent(tmp_path: Path) -> None:
-    setting = tmp_path / "kb"
-    command = [sys.executable, "-I", "-S", janitor.__file__, f'{{"{setting}": "8"}}']
+    setting, record = tmp_path / "kb", tmp_path / "record"
+    record.write_text(f'{{"{setting}": "8"}}')
+    command = [sys.executable, "-I", "-S", janitor.__file__, str(record)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.read(1)
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             process.send_signal(ignored)
         assert process.poll() is None and not setting.exists()
         process.communicate(timeout=20)
-    assert setting.read_text() == "8"
+    assert setting.read_text() == "8" and not record.exists()
 
 
 def test_without_a_group_the_process_is_refused_memory_and_nothing_is_counted() -> None:

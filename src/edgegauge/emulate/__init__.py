@@ -1,7 +1,7 @@
 """Running a child under another device's limits, to see whether an artifact fits its memory.
 
     emulator = Emulator(profile, artifact)
-    (result,) = emulator.measure([workload])
+    (result,) = measure_emulated(emulator, [workload])
     result.emulation.verdict                    # "fits", "thrashes" or "out of memory"
 
 `places` finds where a control group can be made, `group` makes it and lets a `janitor` remove it

@@ -6,10 +6,12 @@
         cage.counted().oom_kills
 
 A group's name says who made it: `edgegauge-<pid name space>-<pid>-<start time>-<number>`. A
-`janitor` process removes it at the end and when this process dies. Should both be killed, the next
-one that makes a group in the same place removes what dead owners left. Without a place (None) the
-child gets limits of its own process only: on writable private memory (RLIMIT_DATA) and cores.
-RLIMIT_AS is not used: it would count a mapped model in full.
+`janitor` process removes it at the end and when this process dies, and writes back what was changed
+of the kernel's settings. Should both be killed, the next one that makes a group in the same place
+does it for them: of former values there is a record.
+
+Without a place (None) the child gets limits of its own process only: on writable private memory
+(RLIMIT_DATA) and cores. RLIMIT_AS is not used: it would count a mapped model in full.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ _NUMBERS = count()
 _NAME = re.compile(r"edgegauge-([0-9]+)-([0-9]+)-([0-9]+)-[0-9]+")
 _LEAF = "edgegauge-others"
 """Where the processes of a crowded place are moved to."""
+RECORDS = Path("/run")
+"""Where the former values of settings are kept: like those, until the next start of the machine."""
 _TRIAL_BYTES = 256 * MB
 _TRIAL_S = 30.0
 
@@ -45,7 +49,7 @@ class Limits:
     memory_bytes: int
     cpus: tuple[int, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Files of the kernel and what they shall hold meanwhile; what refuses stays as it is."""
+    """Files of the kernel and what they shall hold meanwhile; without the right, as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +129,22 @@ def usable_place(tree: Tree) -> tuple[Place | None, list[str]]:
 
 
 def sweep(place: Place, tree: Tree) -> None:
-    """Remove the groups in this place whose owner is dead."""
-    space = _name_space()
+    """Remove the groups in this place whose owner is dead, and undo what dead owners changed."""
     for folder in dict.fromkeys((place.memory, place.cpuset or place.memory)):
         for name in tree.names(folder):
-            owner = _NAME.fullmatch(name)
-            if owner and int(owner[1]) == space and _start_time(owner[2]) != owner[3]:
+            if _is_left(name):
                 janitor.remove([str(tree.root / folder / name)])
+    for record in RECORDS.glob("edgegauge-*"):
+        if _is_left(record.name):
+            janitor.clean(str(record), [])
+
+
+def _is_left(name: str) -> bool:
+    """Whether this is the name of a group whose owner is dead."""
+    owner = _NAME.fullmatch(name)
+    if owner is None or int(owner[1]) != _name_space():
+        return False
+    return _start_time(owner[2]) != owner[3]
 
 
 def _entering(procs: Sequence[str], cpus: Sequence[int], data_bytes: int | None) -> list[str]:
@@ -202,22 +215,37 @@ def _make_room(folder: Path) -> None:
 def _watched(folders: Sequence[Path], settings: Mapping[str, str]) -> Iterator[None]:
     """Change settings, and have a janitor clean up after this block or this process."""
     named = [str(folder) for folder in folders]
-    before = {path: Path(path).read_text().strip() for path in settings}
+    record = RECORDS / folders[0].name
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", janitor.__file__, json.dumps(before), *named],
+        [sys.executable, "-I", "-S", janitor.__file__, str(record), *named],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout
         process.stdout.read(1)
-        for path, value in settings.items():
-            with suppress(OSError):
-                _write(Path(path), value)
+        _change(settings, record)
         yield
     finally:
         process.communicate()
-        janitor.clean(before, named)  # in case somebody ended the janitor
+        janitor.clean(str(record), named)  # in case somebody ended the janitor
+
+
+def _change(settings: Mapping[str, str], record: Path) -> None:
+    """Change settings of the kernel after their former values are recorded; else change none."""
+    if not settings:
+        return
+    # What another run has changed meanwhile is not what it was before.
+    former = {
+        k: v
+        for other in RECORDS.glob("edgegauge-*")
+        for k, v in janitor.recorded(str(other)).items()
+    }
+    before = {path: former.get(path) or Path(path).read_text().strip() for path in settings}
+    with suppress(OSError):
+        _write(record, json.dumps(before))
+        for path, value in settings.items():
+            _write(Path(path), value)
 
 
 def _write(path: Path, value: object) -> None:

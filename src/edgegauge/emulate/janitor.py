@@ -1,7 +1,7 @@
-"""Cleans up after a run: `python janitor.py SETTINGS FOLDER...`.
+"""Cleans up after a run: `python janitor.py RECORD FOLDER...`.
 
 Ends the processes of the control groups in these folders, removes the groups, and writes settings
-of the kernel back: SETTINGS is JSON, `{file: value}`.
+of the kernel back as they were: RECORD is a file of JSON, `{file: value}`.
 
 As a process it waits until its stdin ends, which is when the process that started it has closed the
 pipe or is gone, however that happened. It is started by path in an isolated interpreter, so it
@@ -15,19 +15,30 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 PATIENCE_S = 10.0
 PAUSE_S = 0.01
 
 
-def clean(settings: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Remove the groups, and write the settings back."""
+def clean(record: str, folders: Sequence[str]) -> None:
+    """Remove the groups, write the recorded settings back, and remove their record."""
     remove(folders)
-    for path, value in settings.items():
+    for path, value in recorded(record).items():
         with suppress(OSError), open(path, "w", encoding="ascii") as stream:
             stream.write(value)
+    with suppress(OSError):
+        os.unlink(record)
+
+
+def recorded(record: str) -> dict[str, str]:
+    """File of the kernel: its value before it was changed; empty where nothing was."""
+    try:
+        with open(record, encoding="utf-8") as stream:
+            return dict(json.load(stream))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def remove(folders: Sequence[str]) -> bool:
@@ -73,7 +84,7 @@ def main() -> None:
     with suppress(OSError):
         while os.read(0, 1):
             pass
-    clean(json.loads(sys.argv[1]), sys.argv[2:])
+    clean(sys.argv[1], sys.argv[2:])
 
 
 if __name__ == "__main__":
