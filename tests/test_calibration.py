@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegauge.calibrate import SHAPES, plan
 from edgegauge.calibration import (
     HABITS,
+    PAST,
     CalibratedSpeed,
     Costs,
     Habits,
+    bits_of,
     decode_work,
     last_step,
     prefill_work,
 )
 from edgegauge.calibration_fit import Timing, fitted, non_negative
+from edgegauge.calibration_shapes import SHAPES, plan
 from edgegauge.device import Calibration, Coefficient, DeviceProfile, as_document, load
 from edgegauge.document import parse
 from edgegauge.errors import InputError, MeasurementError
@@ -31,17 +33,18 @@ from edgegauge.model import ModelSpec
 from edgegauge.speed import SpeedModel
 from edgegauge.work import Work, work_of
 
-CACHE = 8e6
+CACHE = 24e6
 FORMATS = {"llama.cpp": "gguf", "onnxruntime": "onnx", "litert": "tflite"}
 
 DECODE = {
-    "bytes": 4e-11, "layer": 2e-5, "token": 5e-5, "attention": 1e-10, "keys": 3e-11,
+    "layer": 2e-5, "token": 5e-5, "attention": 1e-10, "keys": 3e-11, "keys past": 4e-11,
     "Q8_0": 1.5e-11, "Q4_0": 1e-11, "Q4_K": 1.2e-11, "Q5_0": 2.5e-11, "Q6_K": 2e-11, "F16": 3e-11,
     "INT8/128": 1.2e-11, "INT8/64": 1.3e-11, "INT4/32": 1.4e-11, "INT4/128": 1e-11, "F32": 2e-11,
     "INT8": 1.1e-11, "INT4": 0.9e-11,
 }  # fmt: skip
+DECODE |= {kind + PAST: 3e-12 * bits_of(kind) for kind in DECODE if bits_of(kind)}
 PREFILL = {
-    "pass": 1e-4, "activations": 1e-9, "attention": 5e-11, "keys": 6e-11,
+    "pass": 1e-4, "call": 3e-4, "activations": 1e-9, "attention": 5e-11, "keys": 6e-11,
     "Q8_0": 8e-12, "Q4_0": 7e-12, "Q4_K": 9e-12, "Q5_0": 2e-11, "Q6_K": 2.5e-11, "F16": 1.5e-11,
     "INT8/128": 5e-12, "INT8/64": 6e-12, "INT4/32": 8e-12, "INT4/128": 7e-12, "F32": 2e-11,
     "INT8": 4e-12, "INT4": 5e-12,
@@ -91,7 +94,7 @@ def test_the_fit_recovers_the_machine_that_the_times_came_from(
 ) -> None:
     decode, prefill = Costs(coefficients(DECODE)), Costs(coefficients(PREFILL))
     found = fitted(runtime, list(timings(runtime, decode, prefill)), CACHE)
-    assert found[0].residual < 1e-3 and found[1].residual < 1e-3
+    assert found[0].residual < 5e-3 and found[1].residual < 5e-3
     speed = CalibratedSpeed(
         runtime, calibration(decode=found[0].coefficients, prefill=found[1].coefficients)
     )
@@ -101,7 +104,7 @@ def test_the_fit_recovers_the_machine_that_the_times_came_from(
             work = work_of(spec, recipe, FORMATS[runtime])
             for tokens in (16, 128, 900):
                 assert speed.decode(work, tokens).seconds == pytest.approx(
-                    truth.decode(work, tokens).seconds, rel=0.02
+                    truth.decode(work, tokens).seconds, rel=0.03
                 )
                 assert speed.prefill(work, tokens).seconds == pytest.approx(
                     truth.prefill(work, tokens).seconds, rel=0.05
@@ -109,7 +112,7 @@ def test_the_fit_recovers_the_machine_that_the_times_came_from(
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.floats(0.3, 3.0), min_size=36, max_size=36))
+@given(st.lists(st.floats(0.3, 3.0), min_size=60, max_size=60))
 def test_coefficients_of_any_machine_are_within_their_errors(factors: list[float]) -> None:
     names = [*DECODE, *PREFILL]
     factor = dict(zip(range(len(names)), factors, strict=False))
@@ -118,6 +121,9 @@ def test_coefficients_of_any_machine_are_within_their_errors(factors: list[float
     made = timings("llama.cpp", Costs(coefficients(decode)), Costs(coefficients(prefill)))
     for fit, true in zip(fitted("llama.cpp", list(made), CACHE), (decode, prefill), strict=True):
         for name, found in fit.coefficients.items():
+            reading = name if name.endswith(PAST) else name + PAST
+            if true is decode and bits_of(name) and reading not in fit.coefficients:
+                continue  # what reading it adds is that of another type: its cost has the rest
             assert abs(found.value - true[name]) <= 4 * found.error + 0.01 * true[name], name
 
 
@@ -181,10 +187,10 @@ def test_decoding_is_the_sum_of_its_work() -> None:
     work = smollm()
     speed = CalibratedSpeed("llama.cpp", calibration(cache_bytes=1.0))
     expected = (
-        sum(n * (DECODE["F16"] if t == "F32" else DECODE[t]) for t, n in work.weights.items()
-            if t in ("Q4_0", "Q6_K", "Q8_0", "F16"))
-        + work.weight_bytes * DECODE["bytes"] + 30 * DECODE["layer"] + DECODE["token"]
-        + work.attention(101) * DECODE["attention"] + work.kv_bytes(101) * DECODE["keys"]
+        sum(n * (DECODE[t] + DECODE[t + PAST]) for t, n in work.weights.items())
+        + 30 * DECODE["layer"] + DECODE["token"]
+        + work.attention(101) * DECODE["attention"]
+        + work.kv_bytes(101) * (DECODE["keys"] + DECODE["keys past"])
     )  # fmt: skip
     assert speed.decode(work, 100).seconds == pytest.approx(expected, rel=1e-3)
 
@@ -203,9 +209,10 @@ def test_more_work_takes_longer(runtime: str) -> None:
 
 def test_weights_inside_the_cache_cost_no_bandwidth() -> None:
     work = smollm()
-    past = decode_work(work, 0, work.weight_bytes / 10, HABITS["llama.cpp"])["bytes"]
-    inside = decode_work(work, 0, work.weight_bytes * 10, HABITS["llama.cpp"])["bytes"]
-    assert past > 0.99 * work.weight_bytes and inside < 0.01 * work.weight_bytes
+    count = work.weights["Q4_0"]
+    past = decode_work(work, 0, work.weight_bytes / 10, HABITS["llama.cpp"])["Q4_0 past"]
+    inside = decode_work(work, 0, work.weight_bytes * 10, HABITS["llama.cpp"])["Q4_0 past"]
+    assert past > 0.99 * count and inside < 0.01 * count
 
 
 def test_litert_attends_to_spans_and_reads_prompts_in_pieces() -> None:
@@ -234,6 +241,8 @@ def test_a_type_that_was_not_run_takes_the_nearest_and_is_less_sure() -> None:
     assert costs["Q5_0"][0] == costs["Q4_K"][0] == 1e-11
     assert costs["F16"][0] == 2e-11
     assert costs["Q5_0"][1] > 2 * costs["Q4_0"][1]
+    reading = Costs(coefficients({"Q8_0": 2e-11, "Q8_0 past": 1e-11}))
+    assert reading["F32 past"][0] == 4e-11 and reading["Q4_0 past"][0] == 0.5e-11  # by their bits
     assert costs["keys"] == (0.0, 0.0)  # other work that was not fitted costs nothing
 
 
@@ -284,6 +293,7 @@ def test_a_profile_holds_calibrations_by_runtime(profile: dict[str, Any]) -> Non
         ({"decode": {"layer": {"value": -1.0, "error": 0.0}}}, "decode.layer.value: must be >= 0"),
         ({"prefill": {"layer": {"value": 1.0, "error": "0"}}}, "prefill.layer.error"),
         ({"speed": 3}, "speed: unknown key"),
+        ({"decode": {"bytes": {"value": 1.0, "error": 0.0}}}, "decode.bytes"),
         ({"decode_residual": float("inf")}, "decode_residual"),
         ({"source": ""}, "source"),
     ],

@@ -1,21 +1,23 @@
 """Speed by calibration: what short runs on the device itself say of every other model.
 
-    decode  t = bytes past the cache / bandwidth + sum(weights x cost of their type)
+    decode  t = sum(weights x cost of their type) + sum(weights past the cache x what that adds)
                 + layers x t_layer + t_token + attention to the tokens in the cache
     prefill t = tokens x sum(weights x cost of their type) + attention to the tokens before each
-                + tokens x activations + passes x layers x t_pass + the head, for the last token
+                + tokens x activations + passes x (layers x t_pass + t_call)
+                + the head, for the last token
 
 Each `x` is one kind of work. `decode_work` and `prefill_work` say how much of it a candidate asks
 for; `calibrate.py` fits a coefficient to each and writes it into the profile, and
 `CalibratedSpeed` multiplies the two. Coefficients are seconds per unit:
 
     Q4_0, INT8/128, ...  a multiply-add with a weight of this type (prompts have their own)
-    bytes                a byte that comes from memory and not from the last-level cache
+    Q4_0 past, ...       what it adds that such a weight comes from memory and not from the
+                         last-level cache: little where products take longer than reading
     layer, token         what is spent between products, per layer and per token
     attention            a multiply-add with a key or value
-    keys                 a byte of keys and values
+    keys, keys past      a byte of keys and values, and what it adds that it comes from memory
     activations          an element that a layer hands on, about the root of its weights
-    pass                 a layer, per piece of the prompt that is computed at once
+    pass, call           a layer, and all else, per piece of the prompt that is computed at once
 
 The interval (80 %) comes from the errors of the coefficients, from the residuals of their fit, and
 from how far other shapes are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`), which is assumed.
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgegauge.device import Calibration, Coefficient
@@ -71,6 +74,9 @@ HABITS = {
 Terms = dict[str, float]
 """Kind of work: how much of it."""
 
+PAST = " past"
+"""Ends the name of the work of reading weights of a type from memory."""
+
 
 def decode_work(work: Work, depth: int, cache_bytes: float, habits: Habits) -> Terms:
     """What a token asks for with `depth` tokens in the cache."""
@@ -80,9 +86,10 @@ def decode_work(work: Work, depth: int, cache_bytes: float, habits: Habits) -> T
         keys = seen * (work.kv_bytes_per_token + work.local_kv_bytes_per_token)
     else:
         attention, keys = work.attention(depth + 1), work.kv_bytes(depth + 1)
+    past = past_cache(work.weight_bytes + keys, cache_bytes)
     return {
-        **work.weights, "bytes": _past(work, cache_bytes), "layer": work.layers, "token": 1.0,
-        "attention": attention, "keys": keys,
+        **work.weights, **_read(work.weights, past), "layer": work.layers, "token": 1.0,
+        "attention": attention, "keys": keys, "keys" + PAST: past * keys,
     }  # fmt: skip
 
 
@@ -106,7 +113,7 @@ def prefill_work(work: Work, tokens: int, habits: Habits) -> Terms:
     terms["attention"], terms["keys"] = attention, keys
     weights = sum(work.body.values())
     terms["activations"] = read * math.sqrt(weights * work.layers)
-    terms["pass"] = passes * work.layers
+    terms["pass"], terms["call"] = passes * work.layers, passes
     return terms
 
 
@@ -122,16 +129,19 @@ def last_step(work: Work, tokens: int, cache_bytes: float, habits: Habits) -> Te
         return {name: steps * amount for name, amount in terms.items()} if steps > 1 else terms
     body = work.body
     head = {kind: count - body.get(kind, 0) for kind, count in work.weights.items()}
-    share = sum(head.values()) / sum(work.weights.values())
-    return {**head, "bytes": share * _past(work, cache_bytes)}
+    return {**head, **_read(head, past_cache(work.weight_bytes, cache_bytes))}
 
 
-def _past(work: Work, cache_bytes: float) -> float:
-    """Bytes of weights that come from memory for every token. Smooth around the cache's size: a
-    little less is mostly kept, three times as much is not."""
-    size: int = work.weight_bytes
+def _read(weights: Mapping[str, int], past: float) -> Terms:
+    """The weights of each type that come from memory."""
+    return {kind + PAST: past * count for kind, count in weights.items()}
+
+
+def past_cache(size: float, cache_bytes: float) -> float:
+    """Share of so many bytes, all read for every token, that comes from memory. Smooth around the
+    cache's size: of a little less than it most is kept, of three times as much nothing is."""
     ratio = cache_bytes / size
-    return size / (1 + ratio * ratio * ratio)
+    return 1 / (1 + ratio * ratio * ratio)
 
 
 def _pieces(tokens: int, habits: Habits) -> list[int]:
@@ -148,18 +158,18 @@ def _triangle(tokens: int) -> float:
 
 class Costs(dict[str, tuple[float, float]]):
     """Kind of work: seconds per unit and their error; a weight type that was not run takes the
-    cost of the one nearest in bits."""
+    cost of the one nearest in bits, and what reading it adds by its bits."""
 
     def __init__(self, coefficients: dict[str, Coefficient]) -> None:
         super().__init__({name: (c.value, c.error) for name, c in coefficients.items()})
 
     def __missing__(self, kind: str) -> tuple[float, float]:
-        bits = bits_of(kind)
-        types = [name for name in self if bits_of(name)]
-        if not bits or not types:
+        found = nearest(kind, list(self))
+        if found is None:
             return (0.0, 0.0)
-        value, error = self[min(types, key=lambda name: (abs(bits_of(name) - bits), name))]
-        self[kind] = (value, math.hypot(error, UNRUN_ERROR * value))
+        name, times = found
+        value, error = self[name]
+        self[kind] = (times * value, times * math.hypot(error, UNRUN_ERROR * value))
         return self[kind]
 
     def seconds(self, terms: Terms) -> tuple[float, float]:
@@ -172,9 +182,20 @@ class Costs(dict[str, tuple[float, float]]):
         return total, variance
 
 
+def nearest(kind: str, names: Iterable[str]) -> tuple[str, float] | None:
+    """Which of these stands in for a weight type that is not among them, and how many times its
+    cost counts: products as they are, reading by the bits. None where nothing does."""
+    bits, past = bits_of(kind), kind.endswith(PAST)
+    types = [name for name in names if bits_of(name) and name.endswith(PAST) == past]
+    if not bits or not types:
+        return None
+    name = min(types, key=lambda name: (abs(bits_of(name) - bits), name))
+    return name, bits / bits_of(name) if past else 1.0
+
+
 def bits_of(kind: str) -> int:
     """The bits of a weight type (Q4_0, INT8/128, F32); 0 for other work."""
-    match = re.fullmatch(r"(?:Q|INT|BF|F)(\d+)([_/].*)?", kind)
+    match = re.fullmatch(r"(?:Q|INT|BF|F)(\d+)([_/ ].*)?", kind)
     return int(match[1]) if match else 0
 
 

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from edgegauge.calibration import (
     HABITS,
+    PAST,
     Costs,
     Terms,
     bits_of,
     decode_work,
     last_step,
+    nearest,
     prefill_work,
 )
-from edgegauge.device import Coefficient
+from edgegauge.device import Calibration, Coefficient
 from edgegauge.errors import MeasurementError
 from edgegauge.work import Work
 
@@ -39,6 +41,9 @@ DRAWS = 200
 
 LEAST_WEIGHTS = 0.01
 """A type with a smaller share of every model's weights has no coefficient."""
+
+CLEAR_WEIGHTS, CLEAR_COUNT = 0.1, 2e6
+"""What reading a type adds is told by models of which it is this share, and so many weights."""
 
 LEAST_SHARE = 0.1
 """Of a prompt's time: at least so much is its own, whatever its last step is taken to need."""
@@ -76,6 +81,26 @@ class _Row:
     known: float = 0.0
 
 
+def calibration_of(
+    runtime: str,
+    timings: Sequence[Timing],
+    *,
+    runtime_version: str,
+    threads: int,
+    cache_bytes: float,
+    source: str,
+    trustworthy: bool = True,
+) -> Calibration:
+    """The calibration that these timings give; MeasurementError where they allow none."""
+    decode, prefill = fitted(runtime, timings, cache_bytes)
+    return Calibration(
+        runtime_version=runtime_version, threads=threads, cache_bytes=cache_bytes,
+        decode=decode.coefficients, prefill=prefill.coefficients,
+        decode_residual=decode.residual, prefill_residual=prefill.residual,
+        trustworthy=trustworthy, source=source,
+    )  # fmt: skip
+
+
 def fitted(runtime: str, timings: Sequence[Timing], cache_bytes: float) -> tuple[Fit, Fit]:
     """The fits of decoding and of prompts; MeasurementError where the times allow none."""
     habits = HABITS[runtime]
@@ -100,8 +125,7 @@ def _fit(rows: Sequence[_Row], noise: float) -> Fit:
 
     if not all(row.seconds > 0 for row in rows):
         raise MeasurementError("a run took no time at all: nothing can be fitted to it")
-    names = sorted({name for row in rows for name, amount in row.terms.items() if amount})
-    names = [name for name in names if not _is_negligible(name, rows)]
+    names, rows = _told(rows)
     shares = np.array([[r.terms.get(n, 0.0) / r.seconds for n in names] for r in rows])
     wanted = np.array([1 - r.known / r.seconds for r in rows])
     scale = shares.max(axis=0)
@@ -120,13 +144,43 @@ def _fit(rows: Sequence[_Row], noise: float) -> Fit:
     return Fit(coefficients, round(residual, 4))
 
 
-def _is_negligible(name: str, rows: Sequence[_Row]) -> bool:
-    """Whether this is a weight type that only vectors have: too few to see."""
-    if not bits_of(name):
-        return False
-    weights = (sum(n for kind, n in row.terms.items() if bits_of(kind)) for row in rows)
-    shares = (r.terms.get(name, 0.0) / n for r, n in zip(rows, weights, strict=True))
-    return max(shares) < LEAST_WEIGHTS
+def _told(rows: Sequence[_Row]) -> tuple[list[str], list[_Row]]:
+    """The work that these rows tell the cost of, and the rows with all work in terms of it.
+
+    A type that only vectors have is too little to see. What reading a type adds is told by models
+    inside the cache and past it; elsewhere it counts as that of the type that stands in for it.
+    """
+    names = {name for row in rows for name, amount in row.terms.items() if amount}
+    told = [name for name in names if not bits_of(name)]
+    for kind in (name for name in names if bits_of(name) and not name.endswith(PAST)):
+        shares = [_share(kind, row) for row in rows]
+        if max(shares) < LEAST_WEIGHTS:
+            continue
+        told.append(kind)
+        clear = [
+            row.terms[kind + PAST] / row.terms[kind]
+            for row, share in zip(rows, shares, strict=True)
+            if share >= CLEAR_WEIGHTS and row.terms[kind] >= CLEAR_COUNT and kind + PAST in names
+        ]
+        if clear and min(clear) < 0.5 < max(clear):
+            told.append(kind + PAST)
+    return sorted(told), [_in_terms_of(told, row) for row in rows]
+
+
+def _in_terms_of(told: Sequence[str], row: _Row) -> _Row:
+    """The row with the reading of other types added to that of those which stand in for them."""
+    terms: Terms = {}
+    for name, amount in row.terms.items():
+        found = nearest(name, told) if name.endswith(PAST) and name not in told else None
+        other, times = found or (name, 1.0)
+        terms[other] = terms.get(other, 0.0) + times * amount
+    return replace(row, terms=terms)
+
+
+def _share(kind: str, row: _Row) -> float:
+    """Of the row's weights."""
+    weights = (n for name, n in row.terms.items() if bits_of(name) and not name.endswith(PAST))
+    return row.terms.get(kind, 0.0) / sum(weights)
 
 
 def non_negative(matrix: Any, wanted: Any) -> Any:

@@ -11,11 +11,12 @@ blank is a fact nobody has sourced, and nothing is guessed in its place.
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from edgegauge.document import Document, read_toml
 from edgegauge.errors import InputError
@@ -179,6 +180,21 @@ class Power(ProfilePart):
     """What the watts are the power of: the wall socket, the module input, the CPU rails."""
 
 
+def _known_work(name: str) -> str:
+    if re.fullmatch(KINDS_OF_WORK, name) is None:
+        raise ValueError("a cost of no kind of work that this version knows: calibrate again")
+    return name
+
+
+KINDS_OF_WORK = (
+    "layer|token|attention|keys|keys past|activations|pass|call"
+    "|(Q|IQ|INT|BF|F)[0-9][A-Z0-9_/]{0,12}( past)?"
+)
+"""What a calibration has costs of; `edgegauge.calibration` says what each is."""
+
+KindOfWork = Annotated[str, AfterValidator(_known_work)]
+
+
 class Coefficient(ProfilePart):
     """What one unit of some work takes, as it was fitted."""
 
@@ -197,9 +213,9 @@ class Calibration(ProfilePart):
     """Of all the runs; with other numbers of threads the calibration does not count."""
     cache_bytes: float = Field(gt=0, lt=1e12)
     """Weights that fit in here are read from the last-level cache, not from memory."""
-    decode: dict[str, Coefficient]
+    decode: dict[KindOfWork, Coefficient]
     """Work of a generated token (`edgegauge.calibration` lists it): its coefficient."""
-    prefill: dict[str, Coefficient]
+    prefill: dict[KindOfWork, Coefficient]
     """Work of a prompt: its coefficient."""
     decode_residual: float = Field(ge=0, lt=10)
     """Standard deviation of measured / fitted time of a token."""
