@@ -8,6 +8,7 @@ from typing import Any
 
 import gguf
 import pytest
+from changed_profiles import spec_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +18,18 @@ from edgegauge.model import ModelSpec
 from edgegauge.recipe import (
     BLOCKS,
     GGUF_RECIPES,
+    Recipe,
+    StoredTensor,
     effective_bits,
+    inventory,
     label_bits,
     resolve,
+    shipped_names,
     stored_tensors,
     tensor_bytes,
     width_warning,
 )
+from edgegauge.recipe_file import RecipeFile
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "quantize_types.json").read_text())
 """Written by scripts/record_quantize_types."""
@@ -38,6 +44,10 @@ LLAMA_8B = SMOLLM2 | {
     "kv_heads": 8, "head_dim": 128, "vocab": 128256, "tied": False,
     "rope_scaling": {"kind": "llama3", "factor": 8},
 }  # fmt: skip
+
+MIXTURE = RecipeFile(
+    id="mine", format="gguf", matrix="Q4_K", layers={"1-2": {"ffn_down": "Q8_0", "attn_v": "Q5_0"}}
+)
 
 
 def expand(runs: str) -> list[str]:
@@ -159,6 +169,23 @@ def test_bytes_add_up(
         assert each.bytes * elements == each.tensor.elements * size
         assert each.type == "F32" or not each.tensor.is_vector
     assert tensor_bytes(spec, recipe) == sum(each.bytes for each in stored)
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "mobilellm-ls-125m", "gemma-3-270m"])
+@pytest.mark.parametrize(
+    ("file_format", "recipe"),
+    [*((f, r) for f in ("gguf", "onnx", "tflite") for r in shipped_names(f)), ("gguf", MIXTURE)],
+    ids=str,
+)
+def test_the_inventory_counts_the_stored_tensors(
+    model: str, file_format: str, recipe: Recipe
+) -> None:
+    spec = spec_of(model)
+    kinds: dict[tuple[str, str], list[StoredTensor]] = {}
+    for stored in stored_tensors(spec, recipe, file_format):
+        kinds.setdefault((stored.tensor.role, stored.wanted), []).append(stored)
+    found = inventory(spec, recipe, file_format)
+    assert list(found) == [(alike[0], len(alike)) for alike in kinds.values()]
 
 
 def test_position_factors_are_counted() -> None:

@@ -45,8 +45,8 @@ def test_a_latency_limit_is_checked_against_the_worst_that_is_known() -> None:
 
 
 def test_quality_counts_only_on_the_metric_that_was_measured() -> None:
-    assert candidate_of(outcome("a"), "exact_match").figures["quality"] is not None
-    assert candidate_of(outcome("a"), "avg8_0shot").figures["quality"] is None
+    assert candidate_of(outcome("a"), "exact_match").figure("quality") is not None
+    assert candidate_of(outcome("a"), "avg8_0shot").figure("quality") is None
 
 
 def test_battery_limits_are_checked_against_what_was_measured() -> None:

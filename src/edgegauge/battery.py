@@ -33,12 +33,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edgegauge.device import Battery
-from edgegauge.energy import Energy, MeterFacts
 from edgegauge.figure import Figure, Kind, Unit
 from edgegauge.units import JOULES_PER_WH
 from edgegauge.usage import Usage
+
+if TYPE_CHECKING:
+    from edgegauge.energy import Energy, MeterFacts
 
 BATTERY_FIGURES = {
     "battery_h": "continuous_h",

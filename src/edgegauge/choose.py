@@ -25,10 +25,12 @@ candidates that pass, or over all of them where none passes, and computed when i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import ge
+from typing import NamedTuple, Protocol
 
 from edgegauge.budget import Budget
 from edgegauge.figure import Figure
@@ -46,8 +48,14 @@ FRONTIER_AXES = {
 """Figure key -> whether more is better."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Figures(Protocol):
+    """What is known of a candidate: a dict, or something that makes a figure when asked."""
+
+    def get(self, name: str, /) -> Figure | None:
+        """The figure of this name; None where there is none."""
+
+
+class Candidate(NamedTuple):
     """A (model, recipe, format) and what is known of it.
 
     Figure keys: decode_tok_per_s, prefill_tok_per_s, ttft_s, peak_memory_bytes, energy_j_per_token,
@@ -62,7 +70,7 @@ class Candidate:
     parameters: int
     file_bytes: int
     effective_bits: float
-    figures: Mapping[str, Figure | None]
+    figures: Figures
     on_disk: bool = False
     """Whether `file_bytes` is the size of files, and not of the tensors they will hold."""
 
@@ -83,8 +91,7 @@ class Candidate:
         return Figure(size, "bytes", "predicted", "sum of the stored tensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A limit that is not met, in the unit of its figure; `figure` None: nothing is known."""
 
     limit: str
@@ -92,8 +99,7 @@ class Broken:
     figure: Figure | None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A candidate against a budget.
 
     `broken` holds every limit that is not met, cheapest first; `uncertain` names the limits, met or
@@ -335,6 +341,6 @@ def _main_obstacles(choice: Choice) -> str:
 
 def obstacles(choice: Choice) -> dict[str, int]:
     """How many candidates each limit was the first to stop, in words, commonest first."""
-    first = [v.broken[0].limit for v in choice.verdicts if v.broken]
-    counts = sorted({(-first.count(name), name) for name in first})
-    return {LIMITS[name].noun: -count for count, name in counts}
+    first = Counter(v.broken[0].limit for v in choice.verdicts if v.broken)
+    commonest = sorted(first.items(), key=lambda item: (-item[1], item[0]))
+    return {LIMITS[name].noun: count for name, count in commonest}

@@ -28,9 +28,10 @@ T = TypeVar("T", bound="Document")
 
 
 class Document(BaseModel):
-    """Base of all file schemas: immutable, no unknown keys, no NaN."""
+    """Base of all file schemas: immutable, no unknown keys, no NaN. A validator is built when a
+    file is first read with it: most commands read few of the kinds there are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def read_toml(path: Path, schema: type[T]) -> T:

@@ -10,9 +10,9 @@ Without a memory limit in the budget, the limit is what the device lets one appl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgegauge.battery import BATTERY_FIGURES
 from edgegauge.budget import DEFAULT_METRIC, Budget, merge
@@ -177,29 +177,21 @@ _PREDICTED = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Figures(Mapping[str, Figure | None]):
+class _Figures(NamedTuple):
     """A prediction's figures by their names in `choose.Candidate`. Those of the battery cost more
     than all others together and few candidates are asked for them, so they are made then."""
 
     prediction: Prediction
     quality: Figure | None
 
-    def __getitem__(self, name: str) -> Figure | None:
+    def get(self, name: str, /) -> Figure | None:
+        """The figure of this name; None where there is none."""
         if name in _PREDICTED:
             figure: Figure | None = getattr(self.prediction, name)
             return figure
         if name in BATTERY_FIGURES:
             return (self.prediction.battery or {}).get(BATTERY_FIGURES[name])
-        if name == "quality":
-            return self.quality
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*_PREDICTED, *BATTERY_FIGURES, "quality"))
-
-    def __len__(self) -> int:
-        return len(_PREDICTED) + len(BATTERY_FIGURES) + 1
+        return self.quality if name == "quality" else None
 
 
 def published_quality(entry: CatalogEntry, metric: str) -> Figure | None:

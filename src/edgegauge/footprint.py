@@ -20,7 +20,7 @@ from edgegauge.memory_onnxruntime import OnnxRuntimeMemory
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import Recipe, inventory
 
-__all__ = ["UBATCH", "Footprint", "Outcome", "footprint"]
+__all__ = ["UBATCH", "Footprint", "InstructionSet", "Outcome", "footprint", "isa_of", "memory_of"]
 
 
 def footprint(
@@ -39,15 +39,20 @@ def footprint(
     the tokens of it that are computed at once. Raises InputError for a recipe or format that there
     is not.
     """
-    isa = instruction_set(features) if file_format == "gguf" else "plain"
-    memory = _memory(spec, recipe, file_format, isa)
+    memory = memory_of(spec, recipe, file_format, isa_of(features, file_format))
     return memory.footprint(context, prompt_tokens, ubatch)
 
 
+def isa_of(features: Iterable[str], file_format: str) -> InstructionSet:
+    """What of a processor decides memory: only llama.cpp copies weights for its kernels."""
+    return instruction_set(features) if file_format == "gguf" else "plain"
+
+
 @lru_cache(maxsize=8192)
-def _memory(
+def memory_of(
     spec: ModelSpec, recipe: Recipe, file_format: str, isa: InstructionSet
 ) -> LlamaCppMemory | OnnxRuntimeMemory | LiteRtMemory:
+    """The parts that a candidate's tensors decide, ready for any context; InputError as above."""
     stored = inventory(spec, recipe, file_format)
     if file_format == "gguf":
         return LlamaCppMemory(spec, stored, isa)

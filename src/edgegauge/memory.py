@@ -10,6 +10,7 @@ killed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from edgegauge.model import ModelSpec
@@ -41,7 +42,7 @@ def cache_bytes(spec: ModelSpec, tokens: int, file_format: str) -> int:
     return 2 * spec.kv_heads * spec.head_dim * spec.executed_layers * tokens * element
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Footprint:
     """Bytes of a loaded candidate at the end of a prompt."""
 
@@ -67,7 +68,7 @@ class Footprint:
     loading_bytes: int = 0
     """Anonymous memory for a moment while loading, where that can exceed what stays."""
 
-    @property
+    @cached_property
     def anonymous_bytes(self) -> int:
         """Memory that cannot be dropped, at its highest."""
         stays = (
@@ -89,7 +90,7 @@ class Footprint:
         """Resident memory (anonymous and file-backed) where nothing presses on it."""
         return self.anonymous_bytes + self.file_bytes
 
-    @property
+    @cached_property
     def needed_bytes(self) -> int:
         """What must stay in memory to run at full speed: `peak_bytes` without pages that were
         read for repacking only, which the kernel drops for nothing."""

@@ -23,7 +23,14 @@ from edgegauge.battery import Costs, battery_figures
 from edgegauge.device import DeviceProfile, Power
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
-from edgegauge.footprint import UBATCH, Footprint, Outcome, footprint
+from edgegauge.footprint import (
+    UBATCH,
+    Footprint,
+    InstructionSet,
+    Outcome,
+    isa_of,
+    memory_of,
+)
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import Recipe, resolve, tensor_bytes
 from edgegauge.speed import ClassSpeed, Estimate, SpeedModel
@@ -50,7 +57,7 @@ MEMORY_ERROR = 0.08
 parameters come near; above that it is 3.2 % (docs/explanation/memory.md)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)  # frozen, so many fields take three times as long to fill
 class Prediction:
     """What is expected of one candidate on one device. Speeds are None where it cannot run."""
 
@@ -70,30 +77,21 @@ class Prediction:
     """Resident memory where nothing presses on it."""
     needed_memory_bytes: Figure
     """The part of it without which the candidate does not run at this speed."""
-    decode_time: Estimate | None
-    """Of a token, with the prompt in the cache; None where it does not run at a known speed."""
-    prefill_time: Estimate | None
-    """Of the prompt."""
-    waiting_s: float
-    """What reading weights from storage again adds to either."""
+    decode_tok_per_s: Figure | None
+    """With the prompt in the cache."""
+    ttft_s: Figure | None
+    """Time to the first token after a prompt of `prompt_tokens`, from an empty cache."""
     predictor: Predictor = field(repr=False, compare=False)
 
     # The figures below are made when they are asked for: of a thousand candidates few are shown.
 
     @cached_property
-    def decode_tok_per_s(self) -> Figure | None:
-        """With the prompt in the cache."""
-        return _rate(1, self.decode_time, self.waiting_s)
-
-    @cached_property
     def prefill_tok_per_s(self) -> Figure | None:
-        """Of a prompt of `prompt_tokens`, from an empty cache."""
-        return _rate(self.prompt_tokens, self.prefill_time, self.waiting_s)
-
-    @cached_property
-    def ttft_s(self) -> Figure | None:
-        """Time to the first token after such a prompt."""
-        return _time(self.prefill_time, self.waiting_s)
+        """Of such a prompt."""
+        ttft = self.ttft_s
+        if ttft is None:
+            return None
+        return _rate(self.prompt_tokens, ttft.value, ttft.least, ttft.most, ttft.source)
 
     @cached_property
     def energy_j_per_token(self) -> Figure | None:
@@ -140,7 +138,7 @@ class Predictor:
         self.memory_speed = memory_speed
         self.usage = usage or default_usage()
         self._memory_bytes = device.app_memory_bytes
-        self._features = frozenset(device.cpu.features)
+        self._isa = {each: isa_of(device.cpu.features, each) for each in RUNTIMES}
         self.watts = _watts(device.power) if device.power else None
         self._speed_models: dict[str, SpeedModel] = {}
 
@@ -149,21 +147,25 @@ class Predictor:
 
         Raises InputError for a context or prompt that the model has no room for.
         """
-        room, prompt = self._tokens(spec)
-        asks = _demand(spec, recipe, file_format, self._features, room, prompt, self.ubatch)
+        asks = _demand(
+            spec, recipe, file_format, self._isa[file_format],
+            self.context, self.prompt_tokens, self.ubatch,
+        )  # fmt: skip
         outcome = asks.footprint.outcome(self._memory_bytes)
         speeds = self._speed_model(file_format)
         waiting_s = self._waiting_s(asks.footprint, outcome)
-        runs = waiting_s is not None
+        decode = ttft = None
+        if waiting_s is not None:
+            decode = _after(waiting_s, speeds.decode(asks.work, asks.prompt_tokens))
+            ttft = _after(waiting_s, speeds.prefill(asks.work, asks.prompt_tokens))
         return Prediction(
             device=self.device.id, model=spec.id, recipe=str(recipe), file_format=file_format,
             parameters=asks.parameters, file_bytes=asks.file_bytes,
-            threads=speeds.threads, prompt_tokens=prompt, context=room,
+            threads=speeds.threads, prompt_tokens=asks.prompt_tokens, context=asks.context,
             footprint=asks.footprint, outcome=outcome,
             peak_memory_bytes=asks.peak_bytes, needed_memory_bytes=asks.needed_bytes,
-            decode_time=speeds.decode(asks.work, prompt) if runs else None,
-            prefill_time=speeds.prefill(asks.work, prompt) if runs else None,
-            waiting_s=waiting_s or 0.0, predictor=self,
+            decode_tok_per_s=_rate(1, *decode) if decode else None,
+            ttft_s=_time(*ttft) if ttft else None, predictor=self,
         )  # fmt: skip
 
     def battery(self, prediction: Prediction) -> dict[str, Figure] | None:
@@ -184,23 +186,6 @@ class Predictor:
             waiting_w=Figure(idle.value, "W", "stated", idle.source) if idle else None,
         )  # fmt: skip
         return battery_figures(battery, costs, self.usage)
-
-    def _tokens(self, spec: ModelSpec) -> tuple[int, int]:
-        """Room and prompt for this model."""
-        if self.context is None:
-            room = min(DEFAULT_CONTEXT, spec.context)
-            return room, min(self.prompt_tokens, room)
-        if self.context > spec.context:
-            raise InputError(
-                f"{spec.id} was made for {spec.context} tokens of context, "
-                f"{self.context} were asked for"
-            )
-        if self.prompt_tokens > self.context:
-            raise InputError(
-                f"a prompt of {self.prompt_tokens} tokens does not fit in a context of "
-                f"{self.context}"
-            )
-        return self.context, self.prompt_tokens
 
     def _speed_model(self, file_format: str) -> SpeedModel:
         found = self._speed_models.get(file_format)
@@ -255,10 +240,12 @@ def _parameters(spec: ModelSpec) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Demand:
-    """What a candidate asks of every processor with the same instruction sets."""
+    """What a candidate asks of every processor with the same instruction set."""
 
     parameters: int
     file_bytes: int
+    prompt_tokens: int
+    context: int
     work: Work
     footprint: Footprint
     peak_bytes: Figure
@@ -270,20 +257,20 @@ def _demand(
     spec: ModelSpec,
     recipe: Recipe,
     file_format: str,
-    features: frozenset[str],
-    room: int,
-    prompt: int,
+    isa: InstructionSet,
+    context: int | None,
+    prompt_tokens: int,
     ubatch: int,
 ) -> _Demand:
-    """Cached, since fifty devices have a dozen sets of features between them."""
-    needs = footprint(
-        spec, recipe, file_format=file_format, features=features, context=room,
-        prompt_tokens=prompt, ubatch=ubatch,
-    )  # fmt: skip
+    """Cached, since any number of devices have four instruction sets between them."""
+    room, prompt = _tokens(spec, context, prompt_tokens)
+    needs = memory_of(spec, recipe, file_format, isa).footprint(room, prompt, ubatch)
     memory = f"memory of {RUNTIME_NAMES[file_format]} at {room} tokens"
     return _Demand(
         parameters=_parameters(spec),
         file_bytes=tensor_bytes(spec, recipe, file_format),
+        prompt_tokens=prompt,
+        context=room,
         work=work_of(spec, recipe, file_format),
         footprint=needs,
         peak_bytes=_memory(needs.peak_bytes, memory),
@@ -291,27 +278,38 @@ def _demand(
     )
 
 
-def _rate(tokens: int, time: Estimate | None, waiting_s: float) -> Figure | None:
-    """Tokens per second where `tokens` take the estimated time and a wait."""
-    if time is None:
-        return None
-    return Figure(
-        tokens / (time.seconds + waiting_s), "tok/s", "predicted", _source(time, waiting_s),
-        tokens / (time.high + waiting_s), tokens / (time.low + waiting_s),
-    )  # fmt: skip
+def _tokens(spec: ModelSpec, context: int | None, prompt_tokens: int) -> tuple[int, int]:
+    """Room and prompt for this model."""
+    if context is None:
+        room = min(DEFAULT_CONTEXT, spec.context)
+        return room, min(prompt_tokens, room)
+    if context > spec.context:
+        raise InputError(
+            f"{spec.id} was made for {spec.context} tokens of context, {context} were asked for"
+        )
+    if prompt_tokens > context:
+        raise InputError(
+            f"a prompt of {prompt_tokens} tokens does not fit in a context of {context}"
+        )
+    return context, prompt_tokens
 
 
-def _time(time: Estimate | None, waiting_s: float) -> Figure | None:
-    if time is None:
-        return None
-    return Figure(
-        time.seconds + waiting_s, "s", "predicted", _source(time, waiting_s),
-        time.low + waiting_s, time.high + waiting_s,
-    )  # fmt: skip
+def _after(waiting_s: float, time: Estimate) -> Estimate:
+    """The time with a wait before it."""
+    if not waiting_s:
+        return time
+    seconds, low, high, source = time
+    source += "; weights read from storage every time"
+    return Estimate(seconds + waiting_s, low + waiting_s, high + waiting_s, source)
 
 
-def _source(time: Estimate, waiting_s: float) -> str:
-    return f"{time.source}; weights read from storage every time" if waiting_s else time.source
+def _time(seconds: float, low: float, high: float, source: str) -> Figure:
+    return Figure(seconds, "s", "predicted", source, low, high)
+
+
+def _rate(tokens: int, seconds: float, low: float, high: float, source: str) -> Figure:
+    """Tokens per second where so many take this time."""
+    return Figure(tokens / seconds, "tok/s", "predicted", source, tokens / high, tokens / low)
 
 
 def _memory(value: int, source: str) -> Figure:

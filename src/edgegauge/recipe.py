@@ -211,13 +211,35 @@ def _inventory(
     wanted = _chooser(spec, recipe, file_format)
     counts: dict[tuple[str, str], int] = {}
     first: dict[tuple[str, str], Tensor] = {}
-    for tensor in _tensors(spec, file_format):
+    for tensor, count in _counted(spec, file_format, _tells_layers_apart(recipe, file_format)):
         kind = tensor.role, wanted(tensor)
-        counts[kind] = counts.get(kind, 0) + 1
+        counts[kind] = counts.get(kind, 0) + count
         first.setdefault(kind, tensor)
     return tuple(
         (stored_as(first[kind], kind[1], file_format), count) for kind, count in counts.items()
     )
+
+
+def _tells_layers_apart(recipe: Recipe, file_format: str) -> bool:
+    """Whether the type of a tensor may depend on its layer."""
+    if isinstance(recipe, str) and file_format == "gguf":
+        return recipe == "q4_k_m"
+    rules = recipe if isinstance(recipe, RecipeFile) else shipped(file_format)[recipe]
+    return bool(rules.layers)
+
+
+@lru_cache(maxsize=16)
+def _counted(spec: ModelSpec, file_format: str, each_layer: bool) -> list[tuple[Tensor, int]]:
+    """The tensors with how many there are of each; without `each_layer` those of the first layer
+    stand for those of all, which have the same shapes."""
+    if each_layer:
+        return [(tensor, 1) for tensor in _tensors(spec, file_format)]
+    layers = spec.executed_layers if file_format == "gguf" else spec.layers
+    one_layer = spec.model_copy(update={"layers": 1, "layer_repeats": 1})
+    return [
+        (tensor, 1 if tensor.layer is None else layers)
+        for tensor in _tensors(one_layer, file_format)
+    ]
 
 
 @lru_cache(maxsize=16)

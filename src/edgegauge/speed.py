@@ -22,7 +22,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from edgegauge.device import Cpu, DeviceProfile, Memory
 from edgegauge.footprint import UBATCH
@@ -66,8 +66,7 @@ phones have 44 to 85 GB/s around a median of 68."""
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A predicted time with its 80 % interval, in seconds, and what it rests on."""
 
     seconds: float
@@ -179,6 +178,8 @@ def streamed(weight_bytes: float, cache_bytes: float) -> float:
 def read_again(work: Work, at_once: float, cache_bytes: float, parts: int = PARTS) -> float:
     """Bytes of weights that come from memory once more for each token of a prompt: those of parts
     that the cache does not hold until the next tokens need them."""
+    if at_once == math.inf:
+        return 0.0
     part = work.body_bytes / work.layers / MATRICES / parts
     return work.body_bytes / at_once * streamed(part, cache_bytes) / part
 

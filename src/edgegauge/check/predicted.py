@@ -9,8 +9,6 @@ for how it is stored, and unknown where it has neither. Memory is limited by the
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgegauge.budget import Budget
 from edgegauge.check.subject import Subject
 from edgegauge.choose import Candidate, Verdict, verdict
@@ -59,7 +57,7 @@ def _candidate(
         candidate = candidate_of(prediction, quality)
     if subject.disk_bytes is None:
         return candidate
-    return replace(candidate, file_bytes=subject.disk_bytes, on_disk=True)
+    return candidate._replace(file_bytes=subject.disk_bytes, on_disk=True)
 
 
 def room_of(subject: Subject, prompt_tokens: int, context: int | None) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,7 @@ def command(
         prompt_tokens=prompt_tokens, context=context, usage=usages.load(usage),
     )  # fmt: skip
     if several:
+        gc.freeze()  # What is loaded stays: looking for garbage in it took a tenth of the time.
         fits = _tell_devices(map(fit_on, profiles), as_json)
     else:
         advised = subjects if advice else []

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edgegauge.figure import Figure
@@ -91,6 +90,9 @@ def progress(
     description: str, total: float | None = None
 ) -> Iterator[Callable[[float, str], None]]:
     """A progress line on stderr; yields `advance(done, note)`, silent off a terminal."""
+    # Loaded here, since most commands show no progress.
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     console = stderr()
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
