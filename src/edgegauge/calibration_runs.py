@@ -5,8 +5,8 @@
     points[0].timing().decode_s
 
 A run is a child process of `measure`, as for any artifact. Other programs, and on a shared machine
-its other users, can only make a run slower: so the fastest rounds of the fastest run count, and
-where the two fastest runs disagree there is one more.
+its other users, can only make a run slower: so the fastest tokens and prompts of the fastest run
+count, and where the two fastest runs disagree there is one more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 from edgegauge.artifact import Artifact
 from edgegauge.calibration_fit import Timing
@@ -39,8 +38,8 @@ MOST_RUNS = 6
 MOST_S = 180.0
 """No run is repeated any more once a runtime has taken so long."""
 FASTEST = 0.1
-"""The time of a run is what this share of its rounds stays below: on a machine that others share
-the slower rounds tell of the others."""
+"""The time of a run is what this share of its tokens, or prompts, stays below: where a machine is
+shared the slower ones tell of the others."""
 RUN_TIMEOUT_S = 120.0
 
 
@@ -152,8 +151,10 @@ def _measured(point: Point, runtime: Runtime, machine: Machine) -> Result:
 
 
 def _times(run: Run) -> Times:
-    """Seconds per generated token and per prompt in the fastest rounds."""
-    gaps = sorted(median(r.inter_token_s) for r in run.rounds)
-    prompts = sorted(r.prefill_s for r in run.rounds)
-    at = int(FASTEST * (len(run.rounds) - 1))
-    return gaps[at], prompts[at]
+    """What the fastest tokens of all rounds took, and the fastest prompts."""
+    gaps = [gap for each in run.rounds for gap in each.inter_token_s]
+    return _fastest(gaps), _fastest([each.prefill_s for each in run.rounds])
+
+
+def _fastest(seconds: list[float]) -> float:
+    return sorted(seconds)[int(FASTEST * (len(seconds) - 1))]
