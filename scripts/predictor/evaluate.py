@@ -17,8 +17,9 @@ import numpy as np
 from predictor.fit import Problem
 from predictor.rows import OWN_MACHINE, Row
 
+from edgegauge.measured_row import Prediction, explained, unlikeness
 from edgegauge.recipe import GGUF_RECIPES
-from edgegauge.speed import PARTS
+from edgegauge.speed import PARTS, Scale
 
 PHASES = ("decode", "prefill")
 METHODS = ("profile", "one row")
@@ -32,10 +33,6 @@ ROW_WEIGHT = {"profile": -0.5, "one row": 0.0}
 """What a row of a device of n rows counts in an interval: n to this power. With the profile alone
 devices differ, and one of n rows counts as sqrt(n), as in the fit; what is left with one row are
 the differences between a device's rows, which count alike."""
-
-BETWEEN_DEVICES, ROW_NOISE = 0.27, 0.1
-"""Standard deviations in natural logarithm of what devices of a class differ by and of one row that
-somebody published."""
 
 Errors = dict[str, np.ndarray]
 """Method -> ln(predicted / measured), phases x rows; NaN where there is none."""
@@ -69,34 +66,35 @@ def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
 
 
 def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
-    """The constants with the device's own parameters moved so that its row `at` is explained: each
-    as far as it counts in that row and as devices differ in it."""
+    """The constants with the device's own parameters moved so that its row `at` is explained, by
+    the package's own code."""
     device = problem.rows[at].device
-    own = [i for name, i in problem.parameters.index.items() if name.endswith(f"@{device}")]
+    names = [f"{name}@{device}" for name in ("bandwidth", "decode", "prefill")]
+    own = [problem.parameters.index[name] for name in names]
     x = x.copy()
-    for _ in range(3):
+
+    def predict(scale: Scale) -> Prediction:
+        x[own] = np.log([scale.bandwidth, scale.decode, scale.prefill])
         predicted, slope = problem.logs(x)
-        missing = (
-            problem.measured[phase, at] - predicted[phase, at] + slope[phase, at, own] @ x[own]
-        )
-        steep = slope[phase, at, own] * BETWEEN_DEVICES**2
-        x[own] = steep * missing / (steep @ slope[phase, at, own] + ROW_NOISE**2)
+        b, d, p = slope[phase, at, own]
+        return float(predicted[phase, at]), (b, d, p)
+
+    found = explained(float(problem.measured[phase, at]), predict)
+    x[own] = np.log([found.bandwidth, found.decode, found.prefill])
     return x
 
 
 def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | None:
-    """The row most like one that a user measures today: near to a model of 2B parameters in q4_0 or
-    q4_k_m, all fast cores, today's kernels and cut of the matrices, preferably both speeds."""
+    """The row most like one that a user measures today: as the package chooses among several, with
+    today's kernels and cut of the matrices."""
 
     def distance(at: int) -> tuple[float, int]:
         row = rows[at]
-        size = abs(math.log(sum(row.work.weights.values()) / 2e9))
         most = max(r.machine.threads for r in rows if r.device == row.device)
-        threads = abs(math.log(row.machine.threads / most))
-        other = row.recipe not in ("q4_0", "q4_k_m")
-        half = row.decode is None or row.prefill is None
+        both = row.decode is not None and row.prefill is not None
         old = row.replaced + (row.parts < PARTS)
-        return size + 2 * threads + 2 * other + 2 * old + half, at
+        far = unlikeness(row.work, row.recipe, row.machine.threads, most, both=both)
+        return far + 2 * old, at
 
     return min(candidates, key=distance) if candidates else None
 
