@@ -29,10 +29,9 @@ WEIGHT_OF_ALL = 12.0
 
 LEVEL = 0.8
 
-ROW_WEIGHT = {"profile": -0.5, "one row": 0.0}
-"""What a row of a device of n rows counts in an interval: n to this power. With the profile alone
-devices differ, and one of n rows counts as sqrt(n), as in the fit; what is left with one row are
-the differences between a device's rows, which count alike."""
+ROW_WEIGHT = -0.25
+"""What a row of a device of n rows counts in an interval: n to this power, half way in logarithm
+from counting rows alike (0) to what a row counts in the fit (-1/2)."""
 
 Errors = dict[str, np.ndarray]
 """Method -> ln(predicted / measured), phases x rows; NaN where there is none."""
@@ -99,16 +98,14 @@ def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | Non
     return min(candidates, key=distance) if candidates else None
 
 
-def half_width(
-    rows: Sequence[Row], errors: np.ndarray, method: str, name: str, without: str = ""
-) -> float:
+def half_width(rows: Sequence[Row], errors: np.ndarray, name: str, without: str = "") -> float:
     """Half of the 80 % interval of ln(actual / predicted) for a device of a class, from the errors
     of all devices but one, each in units of what was to be expected of a class with so few."""
     judged = [i for i, error in enumerate(errors) if not np.isnan(error)]
     members = Counter(n for n, _ in {(rows[i].machine.name, rows[i].device) for i in judged})
     others = [i for i in judged if rows[i].device != without]
     many = Counter(rows[i].device for i in others)
-    weights = {i: float(many[rows[i].device]) ** ROW_WEIGHT[method] for i in others}
+    weights = {i: float(many[rows[i].device]) ** ROW_WEIGHT for i in others}
     sizes = {i: abs(errors[i]) / doubt(members[rows[i].machine.name] - 1) for i in others}
 
     def quantile(use: Sequence[int]) -> float:
@@ -134,21 +131,21 @@ def widths(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, dict[str,
     names = sorted({row.machine.name for row in rows})
     return {
         method: {
-            phase: {n: round(half_width(rows, errors[method][k], method, n), 3) for n in names}
+            phase: {n: round(half_width(rows, errors[method][k], n), 3) for n in names}
             for k, phase in enumerate(PHASES)
         }
         for method in METHODS
     }
 
 
-def inside(rows: Sequence[Row], errors: np.ndarray, method: str) -> np.ndarray:
+def inside(rows: Sequence[Row], errors: np.ndarray) -> np.ndarray:
     """Whether each row lies in an interval that was made without its device; NaN without error."""
     known: dict[str, float] = {}
     found = np.full(len(rows), np.nan)
     for i in np.flatnonzero(~np.isnan(errors)):
         device = rows[i].device
         if device not in known:
-            known[device] = half_width(rows, errors, method, rows[i].machine.name, device)
+            known[device] = half_width(rows, errors, rows[i].machine.name, device)
         found[i] = abs(errors[i]) <= known[device]
     return found
 
@@ -177,7 +174,7 @@ def parts(rows: Sequence[Row]) -> list[Part]:
 def table(rows: Sequence[Row], errors: Errors, rule: np.ndarray) -> list[dict[str, object]]:
     """A line per part: rows, devices, and of each phase and method the median and 90th percentile
     of |predicted / measured - 1| and the coverage of the interval; of the plain rule too."""
-    covered = {m: [inside(rows, found, m) for found in errors[m]] for m in METHODS}
+    covered = {m: [inside(rows, found) for found in errors[m]] for m in METHODS}
     lines: list[dict[str, object]] = []
     for part in parts(rows):
         line: dict[str, object] = {"part": part.name}
@@ -203,7 +200,7 @@ def device_coverage(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, 
     for method in METHODS:
         found[method] = {}
         for k, phase in enumerate(PHASES):
-            held = inside(rows, errors[method][k], method)
+            held = inside(rows, errors[method][k])
             by_device: dict[str, list[float]] = {}
             for i in np.flatnonzero(~np.isnan(held)):
                 by_device.setdefault(rows[i].device, []).append(held[i])
