@@ -356,12 +356,12 @@ def test_the_held_out_errors_are_what_is_claimed():
     assert prefill["median"] < 15 and prefill["p90"] <= 50
     for method in ("profile", "one row"):
         for phase in ("decode", "prefill"):
-            # Rows of few devices and devices of few rows: what is stated lies between the two.
-            both = [
-                line[f"{phase}, {method}"]["coverage"],
-                report()["device_coverage"][method][phase],
-            ]
-            assert min(both) <= 0.85 and max(both) >= 0.75 and 0.75 <= sum(both) / 2 <= 0.85
+            # Devices of one or two rows are predicted worse than those of many.
+            assert 0.75 <= line[f"{phase}, {method}"]["coverage"] <= 0.85
+            assert report()["device_coverage"][method][phase] >= 0.6
+    for phase in ("decode", "prefill"):
+        moved = line[f"{phase}, one row"]
+        assert moved["median"] < 11 and moved["p90"] < 30
     assert decode["median"] < line["decode, bandwidth / size"]["median"] / 3
 
 

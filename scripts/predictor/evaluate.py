@@ -17,8 +17,9 @@ import numpy as np
 from predictor.fit import Problem
 from predictor.rows import OWN_MACHINE, Row
 
+from edgegauge.measured_row import Prediction, explained, unlikeness
 from edgegauge.recipe import GGUF_RECIPES
-from edgegauge.speed import PARTS
+from edgegauge.speed import PARTS, Scale
 
 PHASES = ("decode", "prefill")
 METHODS = ("profile", "one row")
@@ -28,14 +29,9 @@ WEIGHT_OF_ALL = 12.0
 
 LEVEL = 0.8
 
-ROW_WEIGHT = {"profile": -0.5, "one row": 0.0}
-"""What a row of a device of n rows counts in an interval: n to this power. With the profile alone
-devices differ, and one of n rows counts as sqrt(n), as in the fit; what is left with one row are
-the differences between a device's rows, which count alike."""
-
-BETWEEN_DEVICES, ROW_NOISE = 0.27, 0.1
-"""Standard deviations in natural logarithm of what devices of a class differ by and of one row that
-somebody published."""
+ROW_WEIGHT = -0.25
+"""What a row of a device of n rows counts in an interval: n to this power, half way in logarithm
+from counting rows alike (0) to what a row counts in the fit (-1/2)."""
 
 Errors = dict[str, np.ndarray]
 """Method -> ln(predicted / measured), phases x rows; NaN where there is none."""
@@ -69,48 +65,47 @@ def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
 
 
 def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
-    """The constants with the device's own parameters moved so that its row `at` is explained: each
-    as far as it counts in that row and as devices differ in it."""
+    """The constants with the device's own parameters moved so that its row `at` is explained, by
+    the package's own code."""
     device = problem.rows[at].device
-    own = [i for name, i in problem.parameters.index.items() if name.endswith(f"@{device}")]
+    names = [f"{name}@{device}" for name in ("bandwidth", "decode", "prefill")]
+    own = [problem.parameters.index[name] for name in names]
     x = x.copy()
-    for _ in range(3):
+
+    def predict(scale: Scale) -> Prediction:
+        x[own] = np.log([scale.bandwidth, scale.decode, scale.prefill])
         predicted, slope = problem.logs(x)
-        missing = (
-            problem.measured[phase, at] - predicted[phase, at] + slope[phase, at, own] @ x[own]
-        )
-        steep = slope[phase, at, own] * BETWEEN_DEVICES**2
-        x[own] = steep * missing / (steep @ slope[phase, at, own] + ROW_NOISE**2)
+        b, d, p = slope[phase, at, own]
+        return float(predicted[phase, at]), (b, d, p)
+
+    found = explained(float(problem.measured[phase, at]), predict)
+    x[own] = np.log([found.bandwidth, found.decode, found.prefill])
     return x
 
 
 def calibration_row(rows: Sequence[Row], candidates: Sequence[int]) -> int | None:
-    """The row most like one that a user measures today: near to a model of 2B parameters in q4_0 or
-    q4_k_m, all fast cores, today's kernels and cut of the matrices, preferably both speeds."""
+    """The row most like one that a user measures today: as the package chooses among several, with
+    today's kernels and cut of the matrices."""
 
     def distance(at: int) -> tuple[float, int]:
         row = rows[at]
-        size = abs(math.log(sum(row.work.weights.values()) / 2e9))
         most = max(r.machine.threads for r in rows if r.device == row.device)
-        threads = abs(math.log(row.machine.threads / most))
-        other = row.recipe not in ("q4_0", "q4_k_m")
-        half = row.decode is None or row.prefill is None
+        both = row.decode is not None and row.prefill is not None
         old = row.replaced + (row.parts < PARTS)
-        return size + 2 * threads + 2 * other + 2 * old + half, at
+        far = unlikeness(row.work, row.recipe, row.machine.threads, most, both=both)
+        return far + 2 * old, at
 
     return min(candidates, key=distance) if candidates else None
 
 
-def half_width(
-    rows: Sequence[Row], errors: np.ndarray, method: str, name: str, without: str = ""
-) -> float:
+def half_width(rows: Sequence[Row], errors: np.ndarray, name: str, without: str = "") -> float:
     """Half of the 80 % interval of ln(actual / predicted) for a device of a class, from the errors
     of all devices but one, each in units of what was to be expected of a class with so few."""
     judged = [i for i, error in enumerate(errors) if not np.isnan(error)]
     members = Counter(n for n, _ in {(rows[i].machine.name, rows[i].device) for i in judged})
     others = [i for i in judged if rows[i].device != without]
     many = Counter(rows[i].device for i in others)
-    weights = {i: float(many[rows[i].device]) ** ROW_WEIGHT[method] for i in others}
+    weights = {i: float(many[rows[i].device]) ** ROW_WEIGHT for i in others}
     sizes = {i: abs(errors[i]) / doubt(members[rows[i].machine.name] - 1) for i in others}
 
     def quantile(use: Sequence[int]) -> float:
@@ -136,21 +131,21 @@ def widths(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, dict[str,
     names = sorted({row.machine.name for row in rows})
     return {
         method: {
-            phase: {n: round(half_width(rows, errors[method][k], method, n), 3) for n in names}
+            phase: {n: round(half_width(rows, errors[method][k], n), 3) for n in names}
             for k, phase in enumerate(PHASES)
         }
         for method in METHODS
     }
 
 
-def inside(rows: Sequence[Row], errors: np.ndarray, method: str) -> np.ndarray:
+def inside(rows: Sequence[Row], errors: np.ndarray) -> np.ndarray:
     """Whether each row lies in an interval that was made without its device; NaN without error."""
     known: dict[str, float] = {}
     found = np.full(len(rows), np.nan)
     for i in np.flatnonzero(~np.isnan(errors)):
         device = rows[i].device
         if device not in known:
-            known[device] = half_width(rows, errors, method, rows[i].machine.name, device)
+            known[device] = half_width(rows, errors, rows[i].machine.name, device)
         found[i] = abs(errors[i]) <= known[device]
     return found
 
@@ -179,7 +174,7 @@ def parts(rows: Sequence[Row]) -> list[Part]:
 def table(rows: Sequence[Row], errors: Errors, rule: np.ndarray) -> list[dict[str, object]]:
     """A line per part: rows, devices, and of each phase and method the median and 90th percentile
     of |predicted / measured - 1| and the coverage of the interval; of the plain rule too."""
-    covered = {m: [inside(rows, found, m) for found in errors[m]] for m in METHODS}
+    covered = {m: [inside(rows, found) for found in errors[m]] for m in METHODS}
     lines: list[dict[str, object]] = []
     for part in parts(rows):
         line: dict[str, object] = {"part": part.name}
@@ -205,7 +200,7 @@ def device_coverage(rows: Sequence[Row], errors: Errors) -> dict[str, dict[str, 
     for method in METHODS:
         found[method] = {}
         for k, phase in enumerate(PHASES):
-            held = inside(rows, errors[method][k], method)
+            held = inside(rows, errors[method][k])
             by_device: dict[str, list[float]] = {}
             for i in np.flatnonzero(~np.isnan(held)):
                 by_device.setdefault(rows[i].device, []).append(held[i])

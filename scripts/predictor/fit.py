@@ -18,7 +18,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from predictor.rows import OWN_MACHINE, Row
+from predictor.plausible import (
+    CENTRES,
+    CLASS_RATES,
+    CLASS_SPREAD,
+    CLASS_STREAMS,
+    COST_SPREAD,
+    COSTS,
+    DEVICE_SPREAD,
+    FIXED,
+    HIDDEN_SPREAD,
+    KERNEL_SPREAD,
+    REPLACED,
+    RUNTIME_SPREAD,
+)
+from predictor.rows import OWN_MACHINE, Row, as_stored
 
 from edgegauge.footprint import UBATCH
 from edgegauge.speed import TOKENS_AT_ONCE, read_again, streamed
@@ -29,52 +43,8 @@ the device's own parameters are fitted."""
 
 TAIL = 4
 
-CENTRES = {
-    # name: centre of the constant, spread in natural logarithm
-    "bandwidth_share": (0.65, 0.3), "bandwidth_exponent": (0.85, 0.1), "thread": (14, 0.5),
-    "read_share": (0.87, 0.1), "decode": (8, 0.7), "prefill": (12, 0.7),
-    "layer": (60_000, 0.7), "decode_attention": (4, 0.7), "prefill_attention": (2, 0.7),
-}  # fmt: skip
-"""read_share: 0.9 on a Raspberry Pi 5, 0.68 to 0.77 on an i7-12700H (llama-roofline 0.2.3)."""
-
-CLASS_SPREAD = {"bandwidth_share": 0.2, "thread": 0.35, "decode": 0.4, "prefill": 0.4, "layer": 0.4}
-
-CLASS_RATES = {"arm-in-order-plain": 0.06, "arm-in-order": 0.3, "arm-a72": 0.2, "apple": 2.0}
-"""Centre of a class's multiply-adds per cycle against the others'. A53 and A72 have no dot product
-of bytes, A55 issues two instructions a cycle, Apple's cores have four vector units."""
-
-DEVICE_SPREAD = {"bandwidth": 0.2, "decode": 0.25, "prefill": 0.25}
-
-HIDDEN_SPREAD = 1.0
-"""The same for our own virtual machine: its clock and memory are not visible, so that its rows tell
-ratios between weight types and runtimes, and nothing about its class."""
-
-COSTS = {
-    "decode": {
-        "Q8_0": 1, "Q4_K": 1.15, "Q6_K": 1.55, "Q5_K": 1.5, "Q5_0": 2.2, "Q5_1": 2.2, "F16": 1.2,
-        "BF16": 1.2, "F32": 2, "IQ4_NL": 1.1, "IQ4_XS": 1.2, "Q2_K": 1.2, "Q3_K": 1.6,
-        "IQ2_XXS": 2.7, "IQ2_XS": 2.7, "IQ3_XXS": 3.3, "IQ3_S": 4,
-    },
-    "prefill": {
-        "Q8_0": 1, "Q4_K": 1.2, "Q6_K": 1.8, "Q5_K": 1.6, "Q5_0": 3.3, "Q5_1": 3.3, "F16": 2.7,
-        "BF16": 2.2, "F32": 3.7, "IQ4_NL": 1.2, "IQ4_XS": 2.7, "Q2_K": 1.8, "Q3_K": 2.2,
-        "IQ2_XXS": 3.3, "IQ2_XS": 3.3, "IQ3_XXS": 4, "IQ3_S": 4.5,
-    },
-}  # fmt: skip
-"""Centres of the costs of a multiply-add relative to Q4_0's."""
-
-REPLACED = {"decode": 1.2, "prefill": 2.2}
-"""Centre of the cost of a kernel that has been replaced since."""
-
-COST_SPREAD, KERNEL_SPREAD, RUNTIME_SPREAD = 0.5, 0.3, 1.0
-"""Spreads of a cost that a weight type has everywhere, of what a kernel set makes of it, and of
-what another runtime makes of it."""
-
 RUNTIMES = ("onnxruntime", "litert")
 """Runtimes with kernels of their own; other engines run llama.cpp's or variants of them."""
-
-FIXED = 1e-6
-"""Spread of a parameter that is not fitted."""
 
 NONE = -1
 """Index of a parameter that is not there: the zero that is appended to them."""
@@ -340,8 +310,8 @@ def _common(name: str) -> tuple[str, float, float]:
 
 
 def _class(row: Row, name: str) -> tuple[str, float, float]:
-    centre = CLASS_RATES.get(row.machine.name, 1.0) if name in ("decode", "prefill") else 1.0
-    return f"{name}:{row.machine.name}", centre, CLASS_SPREAD[name]
+    known = {"decode": CLASS_RATES, "prefill": CLASS_RATES, "thread": CLASS_STREAMS}.get(name, {})
+    return f"{name}:{row.machine.name}", known.get(row.machine.name, 1.0), CLASS_SPREAD[name]
 
 
 def _device(row: Row, name: str) -> tuple[str, float, float]:
@@ -382,6 +352,8 @@ def cost_terms(row: Row, kind: str, phase: str) -> list[tuple[str, float, float]
         terms.append((f"{phase}/~", REPLACED[phase], 0.4))
     if kernel != "Q4_0":
         terms.append((f"{phase}/{kernel}/{row.machine.kernels}", 1.0, KERNEL_SPREAD))
+    if as_stored(kind, row.machine.kernels):
+        terms.append((f"{phase}/as stored/{row.machine.kernels}", 1.0, KERNEL_SPREAD))
     if row.engine == "llamafile":
         terms.append((f"{phase}/llamafile", 1.0, 0.3))
     return terms or [("reference", 1.0, FIXED)]

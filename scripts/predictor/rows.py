@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from predictor.files import spec_of, work_of_file
 
 from edgegauge.device import DeviceProfile
-from edgegauge.speed import PARTS, Machine, machine_of
+from edgegauge.speed import PARTS, KernelSet, Machine, machine_of
 from edgegauge.work import Work, work_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "edgegauge" / "measurements"
@@ -22,7 +23,7 @@ REPACKED_SINCE = {
 }  # fmt: skip
 """When llama.cpp began to reorder weights of a type for the processor's widest instructions
 (ggml/src/ggml-cpu/repack.cpp and its history; months approximate). Rows from before then were
-measured with kernels that have been replaced."""
+measured with kernels that have been replaced. Other types are multiplied as they are stored."""
 
 
 CUT_SINCE = "2025-11"
@@ -115,6 +116,8 @@ def read_rows() -> list[Row]:
 
 def _row(entry: dict[str, str], profile: DeviceProfile) -> Row:
     machine = machine_of(profile, int(entry["threads"] or profile.cpu.fast_cores))
+    if entry["kernels"]:  # The build was for less than the processor has.
+        machine = replace(machine, kernels=cast(KernelSet, entry["kernels"]))
     work = work_of_file(entry["model"], entry["recipe"])
     number = {k: float(entry[k]) if entry[k] else None for k in entry if k.endswith("_per_s")}
     return Row(
@@ -144,11 +147,21 @@ def _own_row(entry: dict[str, str], profile: DeviceProfile) -> Row:
 
 
 def _kernel(kind: str, machine: Machine, entry: dict[str, str]) -> str:
-    since = REPACKED_SINCE["x86" if machine.name.startswith("x86") else "arm"].get(kind)
+    since = REPACKED_SINCE[_family(machine.kernels)].get(kind)
     if since is None:
         return kind
     old = entry["date"] < since or machine.kernels == "plain"
     return kind + "~" if old else kind
+
+
+def as_stored(kind: str, kernels: KernelSet) -> bool:
+    """Whether a quantised type is multiplied as it is stored, where others are reordered today for
+    the kernel set's widest instructions. Floating-point types have kernels of another sort."""
+    return kind not in ("F32", "F16", "BF16", *REPACKED_SINCE[_family(kernels)])
+
+
+def _family(kernels: KernelSet) -> str:
+    return "x86" if kernels.startswith("avx") else "arm"
 
 
 def left_out() -> Counter[str]:

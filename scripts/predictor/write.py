@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from predictor.evaluate import METHODS, PHASES
-from predictor.fit import COSTS, RUNTIMES, THREAD_SHARPNESS, Problem
-from predictor.rows import REPACKED_SINCE, Row
+from predictor.fit import RUNTIMES, THREAD_SHARPNESS, Problem
+from predictor.plausible import COSTS
+from predictor.rows import REPACKED_SINCE, Row, as_stored
 
 from edgegauge.device import DeviceProfile
 
@@ -84,7 +85,8 @@ def _kernels(c: Constants, kernels: str) -> dict[str, Any]:
     def cost(phase: str, kind: str) -> float:
         if kernels == "plain" and kind in REPACKED_SINCE["arm"]:
             return c(f"{phase}/{kind}", f"{phase}/~", f"{phase}/{kind}~/plain")
-        return c(f"{phase}/{kind}", f"{phase}/{kind}/{kernels}")
+        names = [f"{phase}/{kind}", f"{phase}/{kind}/{kernels}"]
+        return c(*names, *([f"{phase}/as stored/{kernels}"] if as_stored(kind, kernels) else []))
 
     return {
         phase: {kind: cost(phase, kind) for kind in ("Q4_0", *COSTS[phase])} for phase in PHASES

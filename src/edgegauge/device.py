@@ -227,6 +227,35 @@ class Calibration(ProfilePart):
     """When and by what it was measured, on how many runs of which models."""
 
 
+class MeasuredRow(ProfilePart):
+    """What one model reached on the device, as llama-bench or another tool measured it."""
+
+    runtime: Literal["llama.cpp", "onnxruntime", "litert"] = "llama.cpp"
+    """What executed the model, on the processor alone."""
+    model: str = Field(min_length=1, max_length=400)
+    """A model of the catalog, or the path of a folder or GGUF file."""
+    recipe: str = Field(min_length=1, max_length=40)
+    """How its weights were stored, for example `q4_k_m`."""
+    threads: int = Field(gt=0, le=1024)
+    """That it was run with."""
+    prompt_tokens: int = Field(default=512, gt=0, le=10_000_000)
+    """Tokens of the prompt behind the prefill rate: 512 in llama-bench."""
+    prefill_tok_per_s: float | None = Field(default=None, gt=0, lt=1e9)
+    """Prompt tokens per second."""
+    depth: int = Field(default=64, ge=0, le=10_000_000)
+    """Tokens in the cache while it generated, in the mean: half of llama-bench's 128."""
+    decode_tok_per_s: float | None = Field(default=None, gt=0, lt=1e6)
+    """Generated tokens per second."""
+    source: Source
+    """Who measured it, when and with what."""
+
+    @model_validator(mode="after")
+    def _has_a_speed(self) -> MeasuredRow:
+        if self.decode_tok_per_s is None and self.prefill_tok_per_s is None:
+            raise ValueError("give decode_tok_per_s, prefill_tok_per_s or both")
+        return self
+
+
 class DeviceProfile(ProfilePart):
     """One device."""
 
@@ -248,6 +277,8 @@ class DeviceProfile(ProfilePart):
     power: Power | None = None
     storage_read_mb_per_s: Sourced | None = None
     """Sequential reading from the storage that models live on, 10^6 bytes per second."""
+    measured: list[MeasuredRow] | None = Field(default=None, max_length=256)
+    """Speeds that models reached on this device. One row moves the predictions of all models."""
     calibration: dict[str, Calibration] | None = None
     """By runtime (`llama.cpp`, `onnxruntime`, `litert`); what `devices calibrate` writes."""
     notes: str | None = Field(default=None, max_length=4000)

@@ -15,7 +15,7 @@ docs/explanation/prediction.md states what the errors are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from edgegauge import usage as usages
@@ -31,6 +31,7 @@ from edgegauge.footprint import (
     isa_of,
     memory_of,
 )
+from edgegauge.measured_row import RowSpeed
 from edgegauge.model import ModelSpec
 from edgegauge.recipe import Recipe, resolve, tensor_bytes
 from edgegauge.speed import ClassSpeed, Estimate, SpeedModel
@@ -191,9 +192,8 @@ class Predictor:
         found = self._speed_models.get(file_format)
         if found is None:
             found = speed_model(self.device, RUNTIMES[file_format], self.threads)
-            if isinstance(found, ClassSpeed):
-                bandwidth = found.bandwidth_bytes_per_s * self.memory_speed
-                found = replace(found, bandwidth_bytes_per_s=bandwidth)
+            if isinstance(found, ClassSpeed | RowSpeed):
+                found = found.with_memory(self.memory_speed)
             self._speed_models[file_format] = found
         return found
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple, Protocol
@@ -260,6 +260,10 @@ class ClassSpeed:
         """Time to read a prompt from an empty cache up to the first logits."""
         seconds, (low, high) = self.prefill_s(work, tokens), self.prefill_interval
         return Estimate(seconds, seconds * low, seconds * high, self.source)
+
+    def with_memory(self, share: float) -> ClassSpeed:
+        """The same where memory gives this share of its bandwidth."""
+        return replace(self, bandwidth_bytes_per_s=share * self.bandwidth_bytes_per_s)
 
 
 @lru_cache(maxsize=1)

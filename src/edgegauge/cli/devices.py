@@ -25,6 +25,7 @@ from edgegauge.device import (
     Bandwidth,
     DeviceKind,
     DeviceProfile,
+    MeasuredRow,
     Sourced,
     as_document,
     known_ids,
@@ -194,8 +195,19 @@ def _sections(profile: DeviceProfile) -> list[tuple[str, list[Row]]]:
         ("processor", _cpu_rows(profile)),
         ("memory", _memory_rows(profile)),
         ("power", _power_rows(profile)),
+        ("measured", _measured_rows(profile)),
         ("calibrated", _calibration_rows(profile)),
     ]
+
+
+def _measured_rows(profile: DeviceProfile) -> list[Row]:
+    return [(row.recipe, _speeds(row), row.source) for row in profile.measured or []]
+
+
+def _speeds(row: MeasuredRow) -> str:
+    rates = (("decode", row.decode_tok_per_s), ("prefill", row.prefill_tok_per_s))
+    told = [f"{name} {rate:g} tok/s" for name, rate in rates if rate]
+    return "\n".join([row.model, f"{row.runtime}, {row.threads} threads", *told])
 
 
 def _calibration_rows(profile: DeviceProfile) -> list[Row]:
@@ -298,8 +310,12 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> int:
 
 def _check(path: Path) -> tuple[str | None, list[str]]:
     """(id, problems) of a profile file; id None where it has problems."""
+    from edgegauge.measured_row import row_problems
+
     try:
-        return read_toml(path, DeviceProfile).id, []
+        profile = read_toml(path, DeviceProfile)
+        problems = row_problems(profile)
+        return (None if problems else profile.id), problems
     except InputError as error:
         return None, error.problems or [str(error)]
 

@@ -1,0 +1,184 @@
+"""A measured row: the speed that one model reached on a device moves its class's prior there.
+
+A profile may hold what somebody measured on this device, for example with llama-bench: a model,
+its recipe, threads, tokens per second (`[[measured]]`). The factors by which the device differs
+from its class (`Scale`) are then set so that the prior explains the row: each as far as it counts
+in the row's time, and not the whole way, since a row is uncertain. Decode and prefill are moved
+apart, each by its own speed. Of several rows the one counts that is most like what people ask for
+(`unlikeness`).
+
+`scripts/validate_predictor` judges the same code by published rows: *with one row* in
+docs/explanation/prediction.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgegauge.device import DeviceProfile, MeasuredRow
+from edgegauge.errors import InputError
+from edgegauge.find_model import resolve_model
+from edgegauge.speed import ClassSpeed, Estimate, Machine, Scale, class_speed, machine_of, priors
+from edgegauge.transfer import transferred
+from edgegauge.work import Work, work_of
+
+BETWEEN_DEVICES, ROW_NOISE = 0.27, 0.1
+"""Standard deviations in natural logarithm of what devices of a class differ by and of one row that
+somebody measured."""
+
+TYPICAL_WEIGHTS = 2e9
+"""Multiplied for a token of the models that people ask for most on a device."""
+
+FORMATS = {"llama.cpp": "gguf", "onnxruntime": "onnx", "litert": "tflite"}
+
+Phase = Literal["decode", "prefill"]
+Slopes = tuple[float, float, float]
+"""Derivatives of the logarithm of a speed by those of a Scale's bandwidth, decode and prefill."""
+
+Prediction = tuple[float, Slopes]
+"""Logarithm of a speed in tokens per second, and its slopes."""
+
+STEP = 1e-4
+
+
+def explained(measured: float, predict: Callable[[Scale], Prediction]) -> Scale:
+    """How a device differs from its class by a speed measured on it (its logarithm)."""
+    at = [0.0, 0.0, 0.0]
+    for _ in range(3):  # Little changes after that.
+        predicted, slopes = predict(Scale(**_factors(at)))
+        missing = measured - predicted + sum(s * a for s, a in zip(slopes, at, strict=True))
+        steep = [slope * BETWEEN_DEVICES**2 for slope in slopes]
+        whole = sum(s * t for s, t in zip(slopes, steep, strict=True)) + ROW_NOISE**2
+        at = [s * missing / whole for s in steep]
+    return Scale(**_factors(at))
+
+
+def _factors(logarithms: list[float]) -> dict[str, float]:
+    names = ("bandwidth", "decode", "prefill")
+    return {n: math.exp(x) for n, x in zip(names, logarithms, strict=True)}
+
+
+def unlikeness(work: Work, recipe: str, threads: int, most: int, *, both: bool) -> float:
+    """How far a row is from one that most people would measure: a model of 2B weights in q4_0 or
+    q4_k_m with as many threads as there are fast cores (`most`), both speeds. By what the row is,
+    never by its speed."""
+    size = abs(math.log(sum(work.weights.values()) / TYPICAL_WEIGHTS))
+    other = recipe not in ("q4_0", "q4_k_m")
+    return size + 2 * abs(math.log(threads / most)) + 2 * other + (not both)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpeed:
+    """A class prior moved for each speed by its own row. A SpeedModel."""
+
+    for_decode: ClassSpeed
+    for_prefill: ClassSpeed
+
+    @property
+    def threads(self) -> int:
+        """Threads that the estimates are for."""
+        return self.for_decode.threads
+
+    def decode(self, work: Work, depth: int) -> Estimate:
+        """Time per generated token with `depth` tokens in the cache."""
+        return self.for_decode.decode(work, depth)
+
+    def prefill(self, work: Work, tokens: int) -> Estimate:
+        """Time to read a prompt from an empty cache up to the first logits."""
+        return self.for_prefill.prefill(work, tokens)
+
+    def with_memory(self, share: float) -> RowSpeed:
+        """The same where memory gives this share of its bandwidth."""
+        return RowSpeed(self.for_decode.with_memory(share), self.for_prefill.with_memory(share))
+
+
+def measured_speed(profile: DeviceProfile, machine: Machine, runtime: str) -> RowSpeed | None:
+    """The prior moved by a row of this runtime or else of llama.cpp; None without one. InputError
+    for a row of an unknown model or recipe."""
+    found = [_Row(profile, at, row) for at, row in enumerate(profile.measured or [])]
+    rows = [r for r in found if r.stated.runtime == runtime]
+    rows = rows or [r for r in found if r.stated.runtime == "llama.cpp"]
+    if not rows:
+        return None
+    untouched = transferred(profile, machine, runtime) or class_speed(machine, runtime)
+    decode = [r for r in rows if r.stated.decode_tok_per_s]
+    prefill = [r for r in rows if r.stated.prefill_tok_per_s]
+    return RowSpeed(
+        _moved("decode", min(decode, key=_Row.unlikeness), machine, runtime)
+        if decode else untouched,
+        _moved("prefill", min(prefill, key=_Row.unlikeness), machine, runtime)
+        if prefill else untouched,
+    )  # fmt: skip
+
+
+def row_problems(profile: DeviceProfile) -> list[str]:
+    """What is wrong with the measured rows beside their form: unknown models and recipes."""
+    problems = []
+    for at, row in enumerate(profile.measured or []):
+        try:
+            _Row(profile, at, row)
+        except InputError as error:
+            problems.append(str(error))
+    return problems
+
+
+class _Row:
+    """A row with its work."""
+
+    def __init__(self, profile: DeviceProfile, at: int, stated: MeasuredRow) -> None:
+        self.profile, self.stated = profile, stated
+        try:
+            spec = resolve_model(stated.model).spec
+            self.work = work_of(spec, stated.recipe, FORMATS[stated.runtime])
+        except InputError as error:
+            text = f"measured.{at}: {error} @ {profile.id}"
+            raise InputError(text, hint=error.hint) from None
+
+    def unlikeness(self) -> float:
+        """`unlikeness` of this row."""
+        both = bool(self.stated.decode_tok_per_s and self.stated.prefill_tok_per_s)
+        most = self.profile.cpu.fast_cores
+        threads = self.stated.threads
+        return unlikeness(self.work, self.stated.recipe, threads, most, both=both)
+
+    def predict(self, phase: Phase, scale: Scale) -> Prediction:
+        """Of a phase's speed in this row, on a device that differs from its class by `scale`."""
+        machine = machine_of(self.profile, self.stated.threads)
+
+        def logarithm(of: Scale) -> float:
+            model = class_speed(machine, self.stated.runtime, of)
+            if phase == "decode":
+                return -math.log(model.decode_s(self.work, self.stated.depth))
+            tokens = self.stated.prompt_tokens
+            return math.log(tokens / model.prefill_s(self.work, tokens))
+
+        value, more = logarithm(scale), math.exp(STEP)
+        nearby = (
+            replace(scale, bandwidth=scale.bandwidth * more),
+            replace(scale, decode=scale.decode * more),
+            replace(scale, prefill=scale.prefill * more),
+        )
+        b, d, p = ((logarithm(of) - value) / STEP for of in nearby)
+        return value, (b, d, p)
+
+
+def _moved(phase: Phase, row: _Row, machine: Machine, runtime: str) -> ClassSpeed:
+    """The prior moved by one speed of a row, with the interval of the method. Another runtime than
+    llama.cpp keeps its own, for which nobody published enough rows."""
+    stated = row.stated
+    rate = stated.decode_tok_per_s if phase == "decode" else stated.prefill_tok_per_s
+    assert rate is not None
+    scale = explained(math.log(rate), lambda scale: row.predict(phase, scale))
+    moved = class_speed(machine, runtime, scale)
+    what = f"{stated.model} {stated.recipe}, {stated.threads} threads, {rate:g} tok/s"
+    source = f"{moved.source}; moved by one row: {what} ({stated.source})"
+    moved = replace(moved, source=source)
+    if runtime != "llama.cpp":
+        return moved
+    low, high = priors()["class"][machine.name][f"measured_{phase}_interval"]
+    if phase == "decode":
+        return replace(moved, decode_interval=(low, high))
+    return replace(moved, prefill_interval=(low, high))
