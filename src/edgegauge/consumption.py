@@ -37,6 +37,16 @@ LEAST_J = 1e-12
 """Energies below this are none: a net energy where a profile's idle power is its load."""
 
 
+def token_bytes(work: Work, depth: float, cache_bytes: float) -> float:
+    """What comes from memory for a token with `depth` tokens before it."""
+    return streamed(work.weight_bytes, cache_bytes) + work.kv_bytes(depth)
+
+
+def prompt_bytes(work: Work, tokens: int, cache_bytes: float) -> float:
+    """What comes from memory for a prompt: its weights once for all that is computed at once."""
+    return streamed(work.weight_bytes, cache_bytes) * -(-tokens // UBATCH)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumption:
     """What a device draws while a runtime works on it with some number of threads."""
@@ -57,23 +67,20 @@ class Consumption:
     ) -> Figure:
         """J per generated token, or what of it is `net` of idle power; `waiting_s` for storage
         counts like any other time."""
-        moved_j = self.j_per_byte * (self._weights(work) + work.kv_bytes(depth))
+        moved_j = self.j_per_byte * token_bytes(work, depth, self.cache_bytes)
         return self._token(self._watts(self.decode_w, net), moved_j, time, waiting_s)
 
     def prefill(
         self, work: Work, tokens: int, time: Estimate, waiting_s: float = 0.0, *, net: bool = False
     ) -> Figure:
         """J per token of a prompt that takes this time."""
-        moved_j = self.j_per_byte * self._weights(work) * -(-tokens // UBATCH)
+        moved_j = self.j_per_byte * prompt_bytes(work, tokens, self.cache_bytes)
         return self._token(self._watts(self.prefill_w, net), moved_j, time, waiting_s, tokens)
 
     def while_decoding(self, joules: Figure, seconds: float) -> Figure:
         """Mean power of tokens of this energy, one each `seconds`."""
         watts, (low, high) = joules.value / seconds, self.interval
         return Figure(watts, "W", "predicted", self.source, watts * low, watts * high)
-
-    def _weights(self, work: Work) -> float:
-        return streamed(work.weight_bytes, self.cache_bytes)
 
     def _watts(self, watts: float, net: bool) -> float:
         """All, or what is above idle. Where idle power is not known, all of it counts as added: no
