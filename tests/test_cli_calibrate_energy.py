@@ -25,6 +25,8 @@ from edgegauge.cli import main
 from edgegauge.device import Battery, InferencePower, load
 from edgegauge.measure.machine import Clock, Machine
 
+Call = Callable[..., tuple[int, str, str]]
+
 IDLE_W = 4.0
 TRUE_W = {
     "wide, prefill": 10.0, "wide, decode": 8.0, "deep, decode": 6.0, "idle": IDLE_W
@@ -72,9 +74,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Calls `edgegauge ...` in this process, with two timed models in place of nine."""
 
     def plan(file_format: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
@@ -123,6 +123,18 @@ def stage(monkeypatch: pytest.MonkeyPatch, name: str, speed: float) -> PlayedTre
     return tree
 
 
+def metered(
+    call: Call, monkeypatch: pytest.MonkeyPatch, name: str, speed: float, *arguments: str | Path
+) -> tuple[int, str, str]:
+    """Calibrate with a meter on a recorded machine; more slowly where a reader came too late."""
+    for attempt in range(ATTEMPTS):
+        stage(monkeypatch, name, speed / 3**attempt)
+        done = call("devices", "calibrate", *arguments, "--threads", "1", "--energy")
+        if not any(words in done[2] for words in LATE):
+            break
+    return done
+
+
 def parts_of(path: Path) -> InferencePower | None:
     calibration = load(str(path)).calibration
     assert calibration is not None
@@ -131,17 +143,11 @@ def parts_of(path: Path) -> InferencePower | None:
 
 @pytest.mark.parametrize("named", CASES)
 def test_the_parts_add_up_to_the_true_powers(
-    named: str, mine: Path, call: Callable[..., tuple[int, str, str]],
+    named: str, mine: Path, call: Call,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     case = CASES[named]
-    for attempt in range(ATTEMPTS):
-        stage(monkeypatch, case.name, case.speed / 3**attempt)
-        status, out, err = call(
-            "devices", "calibrate", mine, "--threads", "1", "--energy", *case.options
-        )
-        if not any(words in err for words in LATE):
-            break
+    status, out, err = metered(call, monkeypatch, case.name, case.speed, mine, *case.options)
     assert status == 0, err
     parts = parts_of(mine)
     assert parts is not None, err
@@ -162,7 +168,7 @@ def test_the_parts_add_up_to_the_true_powers(
 
 
 def predicts(
-    case: Case, mine: Path, call: Callable[..., tuple[int, str, str]], large_w: float,
+    case: Case, mine: Path, call: Call, large_w: float,
     parts: InferencePower,
 ) -> None:  # fmt: skip
     """A later fit takes its joules from the meter, and a battery's figures where it saw all."""
@@ -178,10 +184,9 @@ def predicts(
 
 
 def test_a_later_calibration_without_a_meter_keeps_what_it_said(
-    mine: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    mine: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage(monkeypatch, "laptop-on-mains", 80)
-    call("devices", "calibrate", mine, "--threads", "1", "--energy", "--energy-seconds", "70")
+    metered(call, monkeypatch, "laptop-on-mains", 80, mine, "--energy-seconds", "70")
     said = parts_of(mine)
     assert said is not None
     assert call("devices", "calibrate", mine, "--threads", "1")[0] == 0
@@ -193,18 +198,17 @@ def test_a_later_calibration_without_a_meter_keeps_what_it_said(
 
 
 def test_too_short_a_run_gives_no_parts_and_says_how_long(
-    mine: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    mine: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage(monkeypatch, "laptop-on-mains", 80)
-    status, _, err = call(
-        "devices", "calibrate", mine, "--threads", "1", "--energy", "--energy-seconds", "12"
+    status, _, err = metered(
+        call, monkeypatch, "laptop-on-mains", 80, mine, "--energy-seconds", "12"
     )
     assert status == 0 and parts_of(mine) is None
     assert "llama.cpp: no energy: rapl:package: 12" in err and "it needs 60 s" in err
 
 
 def test_without_a_meter_nothing_is_run_and_the_reasons_are_told(
-    mine: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    mine: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = mine.read_bytes()
     tree = PlayedTree({}, Clock(), PhasePower(IDLE_W, 0.0))

@@ -176,10 +176,10 @@ def test_the_form_that_is_kept_is_the_best_of_those_that_were_not_fitted_to_the_
         median, p90 = kept[held]
         assert median < 5 and p90 < 10
         assert median < one[held][0] / 3 and p90 < one[held][1] / 3
+    # Series differ by more than the models of one.
+    assert kept["series"][0] < 5 and kept["series"][1] < one["series"][1] / 2
+    for held, (median, _) in kept.items():
         assert all(median <= line[held][0] for line in forms.values())
-    # Arithmetic adds nothing to threads and bytes.
-    more = forms["the same, and joules per multiply-add"]
-    assert more == kept
 
 
 def test_intervals_hold_what_they_say():
@@ -202,7 +202,7 @@ def test_profiles_and_documentation_hold_what_is_fitted_now():
 def test_runs_that_do_not_fit_the_memory_are_left_out():
     runs = script().read_runs()
     too_large = {(r.model, r.recipe) for r in runs if not r.fits}
-    assert len(runs) == 84 and len(too_large) == 6
+    assert len(runs) == 95 and len(too_large) == 6
     assert all(r.work.weight_bytes > 0.9e9 for r in runs if not r.fits)
 
 

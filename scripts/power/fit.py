@@ -3,7 +3,7 @@
 A run is prompts and answers of known length; its joules are the published mean power times the
 published times. Each form is a sum of amounts times constants of one device; the constants are the
 non-negative ones with the least squares of relative errors. What they are judged by is the energy
-of runs of a model, of a recipe or on a number of threads that the constants never saw.
+of runs of a model, of a recipe, on a number of threads or of a series that the constants never saw.
 
 The form that is kept is `edgegauge.consumption`: idle power is known from a measurement of its own,
 each thread adds something while it decodes and more while it reads a prompt, and so does each byte
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from power.rows import ANSWERS, IDLE_W, TOKENS, Run
+from power.rows import IDLE_W, Run
 
 from edgegauge.calibration_fit import non_negative
 from edgegauge.units import GB
@@ -42,7 +42,7 @@ FORMS: dict[str, tuple[float, Amounts]] = {
         IDLE_W,
         lambda r: [
             r.threads * r.answer_s, r.threads * r.prompt_s, r.answer_gb + r.prompt_gb,
-            ANSWERS * TOKENS * sum(r.work.weights.values()) / GB,
+            r.answer_tokens * sum(r.work.weights.values()) / GB,
         ],
     ),
 }  # fmt: skip
@@ -52,7 +52,8 @@ seconds give watts, GB give nJ per byte, 10^9 multiply-adds give nJ each."""
 KEPT = "the same, and joules per byte"
 
 HELD: dict[str, Key] = {
-    "model": lambda r: r.model, "recipe": lambda r: r.recipe, "threads": lambda r: r.threads
+    "model": lambda r: r.model, "recipe": lambda r: r.recipe, "threads": lambda r: r.threads,
+    "series": lambda r: r.series,
 }  # fmt: skip
 """What is held out, one of its values at a time."""
 
@@ -63,7 +64,7 @@ def fitted(form: str, runs: Sequence[Run]) -> np.ndarray:
     joules = np.array([r.joules for r in runs])
     shares = np.array([amounts(r) for r in runs]) / joules[:, None]
     rest = np.array([1 - known * r.seconds / r.joules for r in runs])
-    scale = shares.max(axis=0)
+    scale = np.maximum(shares.max(axis=0), 1e-30)  # what no run asked for costs nothing
     found: np.ndarray = non_negative(shares / scale, rest) / scale
     return found
 
@@ -85,16 +86,19 @@ def held_out(form: str, runs: Sequence[Run], key: Key) -> np.ndarray:
     return found
 
 
-def half_width(runs: Sequence[Run], errors: np.ndarray, without: str = "") -> float:
-    """Half of the 80 % interval of ln(actual / predicted): that of the model with the largest
-    errors, since predictions are for models that are not here."""
-    models = {r.model for r in runs} - {without}
-    return max(
-        float(
-            np.quantile([abs(e) for e, r in zip(errors, runs, strict=True) if r.model == m], LEVEL)
-        )
-        for m in models
-    )
+def half_width(runs: Sequence[Run], form: str = KEPT) -> float:
+    """Half of the 80 % interval of ln(actual / predicted): that of the model or the series with the
+    largest errors, since predictions are for models and circumstances that are not here. A series
+    that is most of the runs tells nothing: the others hardly know its prompts."""
+    found = 0.0
+    for name in ("model", "series"):
+        key = HELD[name]
+        errors = held_out(form, runs, key)
+        for value in {key(r) for r in runs}:
+            mine = [abs(e) for e, r in zip(errors, runs, strict=True) if key(r) == value]
+            if name == "model" or 2 * len(mine) < len(runs):
+                found = max(found, float(np.quantile(mine, LEVEL)))
+    return found
 
 
 def coverage(runs: Sequence[Run], form: str = KEPT) -> float:
@@ -102,8 +106,7 @@ def coverage(runs: Sequence[Run], form: str = KEPT) -> float:
     inside = 0
     for model in {r.model for r in runs}:
         rest = [r for r in runs if r.model != model]
-        width = half_width(rest, held_out(form, rest, HELD["model"]))
-        constants = fitted(form, rest)
+        width, constants = half_width(rest, form), fitted(form, rest)
         mine = [r for r in runs if r.model == model]
         inside += sum(abs(np.log(joules(form, constants, r) / r.joules)) <= width for r in mine)
     return inside / len(runs)

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from power.fit import HELD, KEPT, fitted, half_width, held_out, joules
-from power.rows import ANSWERS, DEVICE, IDLE_W, TOKENS, Run
+from power.fit import KEPT, fitted, half_width, joules
+from power.rows import DEVICE, IDLE_W, TOKENS, Run
 from predictor.fit import Problem
 from predictor.rows import Row, own_rows, profiles, read_rows
 
@@ -31,7 +31,7 @@ def predicted_s(runs: Sequence[Run]) -> np.ndarray:
         Row(
             MEASURED, machine_of(profile, r.threads), "llama.cpp", r.work, r.model, r.recipe,
             {kind: kind for kind in r.work.weights}, TOKENS, None, TOKENS // 2,
-            ANSWERS * TOKENS / r.answer_s, DEVICE,
+            r.answer_tokens / r.answer_s, DEVICE,
         )
         for r in runs
     ]  # fmt: skip
@@ -52,14 +52,14 @@ def errors_and_coverage(runs: Sequence[Run]) -> tuple[np.ndarray, float]:
     for model in {r.model for r in runs}:
         rest = [r for r in runs if r.model != model]
         constants = fitted(KEPT, rest)
-        width = half_width(rest, held_out(KEPT, rest, HELD["model"]))
+        width = half_width(rest)
         for i, run in enumerate(runs):
             if run.model != model:
                 continue
             watts = IDLE_W + constants[0] * run.threads
             moved = constants[2] * run.work.weight_bytes / GB
             off = math.log(joules(KEPT, constants, run) / run.joules)
-            actual = (watts * run.answer_s / (ANSWERS * TOKENS) + moved) / math.exp(off)
+            actual = (watts * run.answer_s / run.answer_tokens + moved) / math.exp(off)
             value = watts * times[i] + moved
             least = math.hypot(math.log(value / (watts * low * times[i] + moved)), width)
             most = math.hypot(math.log((watts * high * times[i] + moved) / value), width)

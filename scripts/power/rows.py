@@ -21,12 +21,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "src" / "edgegauge" / "measuremen
 DEVICE = "raspberry-pi-5-2gb"
 
 TOKENS = 128
-"""Of each prompt and of each answer: `llama-bench -p 128 -n 128 -r 3` (code/homo_sweep.sh of the
-source)."""
-
-PROMPTS, ANSWERS = 4, 3
-"""How many of each the run held: three, and a prompt to warm up. Loading the model is not told
-apart from them: the power is the mean of all readings, ten a second, of the whole run."""
+"""Of each prompt. The sweep and the format tax took the mean of all readings, ten a second, of a
+whole `llama-bench -p 128 -n 128 -r 3`: four prompts (one warms up), three answers, and loading,
+which is not told apart. The memory wall left out the first four seconds of `-p 128 -n 256 -r 2`,
+which hold loading and the prompts, so that its power counts as that of answers alone."""
 
 IDLE_W = 2.0459
 """Of the same author's board, by the same rails: edge-llm-memory-wall results/L3_energy.json
@@ -37,9 +35,13 @@ IDLE_W = 2.0459
 class Run:
     """One file on one number of threads."""
 
+    series: str
     model: str
     recipe: str
     threads: int
+    prompts: int
+    answer_tokens: int
+    """Of all its answers together."""
     prompt_s: float
     """Of all its prompts together."""
     answer_s: float
@@ -63,12 +65,12 @@ class Run:
     def prompt_gb(self) -> float:
         """Read from memory by its prompts: the weights once for each, since 128 tokens are computed
         at once."""
-        return PROMPTS * self.work.weight_bytes / GB
+        return self.prompts * self.work.weight_bytes / GB
 
     @property
     def answer_gb(self) -> float:
         """Read from memory by its answers: the weights for each token."""
-        return ANSWERS * TOKENS * self.work.weight_bytes / GB
+        return self.answer_tokens * self.work.weight_bytes / GB
 
     @property
     def fits(self) -> bool:
@@ -85,10 +87,11 @@ def read_runs() -> list[Run]:
 
 def _run(entry: dict[str, str]) -> Run:
     model, recipe = entry["model"], entry["recipe"]
+    prompts, answers = int(entry["prompts"]), int(entry["answer_tokens"])
     return Run(
-        model, recipe, int(entry["threads"]),
-        PROMPTS * TOKENS / float(entry["prefill_tok_per_s"]),
-        ANSWERS * TOKENS / float(entry["decode_tok_per_s"]),
+        entry["series"], model, recipe, int(entry["threads"]), prompts, answers,
+        prompts * TOKENS / float(entry["prefill_tok_per_s"]) if prompts else 0.0,
+        answers / float(entry["decode_tok_per_s"]),
         float(entry["mean_w"]), work_of_file(model, recipe), _peak_gb(model, recipe),
     )  # fmt: skip
 

@@ -35,9 +35,10 @@ COVERAGE = 2.0
 FEW = 0.25
 """The small model may read so much of what the large one reads per second."""
 
-UNSEEN = 0.08
-"""What models and recipes that were not run add to the error, at 80 %: on a Raspberry Pi 5 it is
-0.07 (scripts/validate_energy); on other devices that is assumed."""
+UNSEEN = 0.1
+"""What models and recipes that were not run add to the error, at 80 %. On a Raspberry Pi 5, runs of
+one series and number of threads differ by about that (scripts/validate_energy); on other devices it
+is assumed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from edgegauge.units import MIB
 from edgegauge.work import Work
 
 WATTAGE_ERROR = 0.3
-"""One wattage on all models, recipes and numbers of threads: 90 % of 60 runs on a Raspberry Pi 5
+"""One wattage on all models, recipes and numbers of threads: 90 % of 70 runs on a Raspberry Pi 5
 were within this share (scripts/validate_energy). Nobody published enough of another device."""
 
 LEAST_J = 1e-12
