@@ -112,6 +112,20 @@ def test_power_grows_with_load(profile: DeviceProfile) -> None:
         assert load_w is None or power.idle_w is None or load_w.value > 1.5 * power.idle_w.value
 
 
+def test_a_running_model_draws_more_than_idle_and_no_more_than_the_most_ever(
+    profile: DeviceProfile,
+) -> None:
+    power = profile.power
+    if power is None or power.inference is None:
+        return
+    parts, most = power.inference, power.sustained_w or power.load_w
+    assert parts.prefill_w_per_thread and parts.prefill_w_per_thread > parts.decode_w_per_thread
+    assert parts.decode_nj_per_byte is None or 0.01 < parts.decode_nj_per_byte < 2
+    prompt_w = parts.idle_w + profile.cpu.fast_cores * parts.prefill_w_per_thread
+    assert most and prompt_w < 1.1 * most.value
+    assert power.idle_w is None or within(parts.idle_w / power.idle_w.value, (0.7, 1.4))
+
+
 def test_core_class_agrees_with_cores_and_features(profile: DeviceProfile) -> None:
     cpu = profile.cpu
     fastest, features = cpu.clusters[0].core, set(cpu.features)

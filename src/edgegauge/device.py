@@ -165,6 +165,29 @@ class Battery(ProfilePart):
     """Share left after cut-off and reserve. The default is background knowledge: 0.90 to 0.95."""
 
 
+class InferencePower(ProfilePart):
+    """What running a language model draws, in parts that `edgegauge.consumption` adds up: the power
+    of idling and of each thread for as long as it takes, and the energy of each byte."""
+
+    covers: str = Field(min_length=3, max_length=300)
+    """What the figures are the power of."""
+    whole_device: bool = True
+    """False where that is a part of the device only, so that it says nothing of its battery."""
+    idle_w: float = Field(gt=0, lt=1e5)
+    """On, with nothing asked of it, in W."""
+    decode_w_per_thread: float = Field(ge=0, lt=1e4)
+    """What each thread adds while it decodes, beside the bytes, in W."""
+    prefill_w_per_thread: float | None = Field(default=None, ge=0, lt=1e4)
+    """The same while it reads a prompt, in W; as while it decodes where it is not known."""
+    decode_nj_per_byte: float | None = Field(default=None, gt=0, lt=1e3)
+    """Energy of a byte of weights, keys or values that comes from memory, in nJ; where it is not
+    known, it is part of the threads' power."""
+    error: float = Field(ge=0, lt=10)
+    """80 % of actual energies, where the time is known, are within 1 + error of these figures."""
+    source: Source
+    """What was measured, with what, and how good it is."""
+
+
 class Power(ProfilePart):
     """Power draw in watts; `covers` says of what, since wall and rail figures do not compare."""
 
@@ -178,6 +201,8 @@ class Power(ProfilePart):
     """What the device settles at under lasting load: a thermal or configured limit."""
     covers: str = Field(min_length=3, max_length=300)
     """What the watts are the power of: the wall socket, the module input, the CPU rails."""
+    inference: InferencePower | None = None
+    """Decoding and reading prompts in parts, which comes before the watts above."""
 
 
 def _known_work(name: str) -> str:
@@ -223,6 +248,8 @@ class Calibration(ProfilePart):
     """The same of a prompt."""
     trustworthy: bool = True
     """False where the machine was disturbed while the models ran."""
+    power: InferencePower | None = None
+    """What this runtime draws here, where a meter was read (`devices calibrate --energy`)."""
     source: Source
     """When and by what it was measured, on how many runs of which models."""
 

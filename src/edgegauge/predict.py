@@ -8,8 +8,8 @@
     predictor.predict(spec, "int4", "onnx")
 
 Memory is computed (`footprint.py`). Speed and its interval come from what is known of the device
-and of the runtime that executes the format (`speed_model.py`). Energy is the profile's power times
-the predicted time. Where the profile lacks what is needed the figure is None.
+and of the runtime that executes the format (`speed_model.py`). Energy is what the device draws
+for that time (`consumption.py`). Where the profile lacks what is needed the figure is None.
 docs/explanation/prediction.md states what the errors are.
 """
 
@@ -20,7 +20,8 @@ from functools import cached_property, lru_cache
 
 from edgegauge import usage as usages
 from edgegauge.battery import Costs, battery_figures
-from edgegauge.device import DeviceProfile, Power
+from edgegauge.consumption import Consumption, consumption
+from edgegauge.device import DeviceProfile
 from edgegauge.errors import InputError
 from edgegauge.figure import Figure
 from edgegauge.footprint import (
@@ -82,6 +83,13 @@ class Prediction:
     """With the prompt in the cache."""
     ttft_s: Figure | None
     """Time to the first token after a prompt of `prompt_tokens`, from an empty cache."""
+    decode_time: Estimate | None
+    """Of a token, with what reading weights from storage again adds; None where it does not run at
+    a known speed."""
+    prefill_time: Estimate | None
+    """The same of the prompt."""
+    work: Work = field(repr=False)
+    """Of a token."""
     predictor: Predictor = field(repr=False, compare=False)
 
     # The figures below are made when they are asked for: of a thousand candidates few are shown.
@@ -97,8 +105,10 @@ class Prediction:
     @cached_property
     def energy_j_per_token(self) -> Figure | None:
         """Of a generated token; None without power."""
-        watts, decode = self.predictor.watts, self.decode_tok_per_s
-        return _per_token(watts, decode) if watts and decode else None
+        draws, time = self.predictor.consumption(self.file_format), self.decode_time
+        if draws is None or time is None:
+            return None
+        return draws.decode(self.work, self.prompt_tokens, time)
 
     @property
     def effective_bits(self) -> float:
@@ -140,8 +150,8 @@ class Predictor:
         self.usage = usage or default_usage()
         self._memory_bytes = device.app_memory_bytes
         self._isa = {each: isa_of(device.cpu.features, each) for each in RUNTIMES}
-        self.watts = _watts(device.power) if device.power else None
         self._speed_models: dict[str, SpeedModel] = {}
+        self._consumptions: dict[str, Consumption | None] = {}
 
     def predict(self, spec: ModelSpec, recipe: Recipe, file_format: str) -> Prediction:
         """Predict a recipe under the name that `recipe.resolve` gives it.
@@ -166,25 +176,34 @@ class Predictor:
             footprint=asks.footprint, outcome=outcome,
             peak_memory_bytes=asks.peak_bytes, needed_memory_bytes=asks.needed_bytes,
             decode_tok_per_s=_rate(1, *decode) if decode else None,
-            ttft_s=_time(*ttft) if ttft else None, predictor=self,
+            ttft_s=_time(*ttft) if ttft else None,
+            decode_time=decode, prefill_time=ttft, work=asks.work, predictor=self,
         )  # fmt: skip
 
-    def battery(self, prediction: Prediction) -> dict[str, Figure] | None:
-        """Battery figures of one of its predictions."""
-        watts, battery = self.watts, self.device.battery
-        decode, energy = prediction.decode_tok_per_s, prediction.energy_j_per_token
-        if watts is None or battery is None or decode is None or energy is None:
+    def consumption(self, file_format: str) -> Consumption | None:
+        """What the runtime of this format draws here; None where nothing is known."""
+        if file_format not in self._consumptions:
+            runtime, threads = RUNTIMES[file_format], self._speed_model(file_format).threads
+            self._consumptions[file_format] = consumption(self.device, runtime, threads)
+        return self._consumptions[file_format]
+
+    def battery(self, found: Prediction) -> dict[str, Figure] | None:
+        """Battery figures of one of its predictions. Where the known power is that of a part of the
+        device there are none: a battery feeds all of it."""
+        draws, battery = self.consumption(found.file_format), self.device.battery
+        rate, energy, time = found.decode_tok_per_s, found.energy_j_per_token, found.decode_time
+        if draws is None or not draws.whole_device or battery is None:
             return None
-        idle = self.device.power.idle_w if self.device.power else None
-        # Where idle power is not known, all of the power counts as added: no less can be shown.
-        beyond = _beyond(watts, idle.value if idle else 0.0)
-        prefill = prediction.prefill_tok_per_s
+        if rate is None or energy is None or time is None:
+            return None
+        tokens, work, prompt = found.prompt_tokens, found.work, found.prefill_time
         costs = Costs(
-            decode_j=energy, decode_w=watts, decode_tok_per_s=decode,
-            prefill_j=_per_token(watts, prefill) if prefill else None, prefill_tok_per_s=prefill,
-            net_decode_j=_per_token(beyond, decode),
-            net_prefill_j=_per_token(beyond, prefill) if prefill else None,
-            waiting_w=Figure(idle.value, "W", "stated", idle.source) if idle else None,
+            decode_j=energy, decode_w=draws.while_decoding(energy, time.seconds),
+            decode_tok_per_s=rate, prefill_tok_per_s=found.prefill_tok_per_s,
+            prefill_j=draws.prefill(work, tokens, prompt) if prompt else None,
+            net_decode_j=draws.decode(work, tokens, time, net=True),
+            net_prefill_j=draws.prefill(work, tokens, prompt, net=True) if prompt else None,
+            waiting_w=draws.idle_w,
         )  # fmt: skip
         return battery_figures(battery, costs, self.usage)
 
@@ -321,27 +340,3 @@ def _memory(value: int, source: str) -> Figure:
 def default_usage() -> Usage:
     """The shipped usage model that counts where none is named."""
     return usages.load()
-
-
-def _watts(power: Power) -> Figure | None:
-    """Power while decoding, with what it covers: as seen with a language model, else with all cores
-    busy, else the lasting limit; between the least and the most of those that are known."""
-    known = [w for w in (power.inference_w, power.load_w, power.sustained_w) if w]
-    if not known:
-        return None
-    source = f"{known[0].value:g} W ({power.covers}; {known[0].source})"
-    values = [w.value for w in known]
-    return Figure(known[0].value, "W", "stated", source, min(values), max(values))
-
-
-def _beyond(watts: Figure, idle_w: float) -> Figure:
-    """What of a power is above idle; never below nothing."""
-    value, low, high = (max(0.0, w - idle_w) for w in (watts.value, watts.least, watts.most))
-    return Figure(value, "W", "stated", watts.source, low, high)
-
-
-def _per_token(watts: Figure, rate: Figure) -> Figure:
-    return Figure(
-        watts.value / rate.value, "J/token", "predicted", f"{watts.source} x time per token",
-        watts.least / rate.most, watts.most / rate.least,
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 edgegauge devices calibrate -o my-device.toml          # detects this machine first
 edgegauge devices calibrate my-device.toml             # the calibration joins the profile
+edgegauge devices calibrate my-device.toml --energy    # and what a meter says of power
 edgegauge fit --device my-device.toml                  # predicts by it
 """
 
@@ -13,9 +14,20 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from edgegauge.cli.measure_options import NO_METER
 from edgegauge.cli.output import emit_json, json_option, progress, stderr, stdout, table, warn
-from edgegauge.device import Calibration, Coefficient, DeviceProfile, as_document, load
+from edgegauge.device import (
+    Calibration,
+    Coefficient,
+    DeviceProfile,
+    InferencePower,
+    as_document,
+    load,
+)
 from edgegauge.errors import EXIT_DONE, EXIT_NOT_TRUSTWORTHY, EdgeGaugeError, InputError
+from edgegauge.measure.energy_run import RECORDED, EnergyOptions
+from edgegauge.measure.machine import Machine
+from edgegauge.measure.runtimes import Runtime
 from edgegauge.units import format_bytes
 
 SCALES = (("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9), ("ps", 1e-12))
@@ -35,40 +47,45 @@ SCALES = (("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9), ("ps", 1e-12))
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.toml",
     help="Where the profile is written.  [default: PROFILE.toml]",
 )  # fmt: skip
+@click.option(
+    "--energy", is_flag=True,
+    help="Also read a meter while models decode and read prompts: some minutes for each runtime.",
+)  # fmt: skip
+@click.option(
+    "--meter", "meters", metavar="NAME[:ADDRESS]", multiple=True,
+    help="With --energy: the meter to read; may be repeated.  [default: all that work here]",
+)  # fmt: skip
+@click.option(
+    "--energy-seconds", type=click.FloatRange(1, 86_400),
+    help="With --energy: the length of each phase.  [default: what the meter needs]",
+)  # fmt: skip
 @json_option
 def command(
     profile: str | None, runtimes: tuple[str, ...], threads: int | None, output: Path | None,
-    as_json: bool,
+    energy: bool, meters: tuple[str, ...], energy_seconds: float | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Run short synthetic models here and keep what they cost in the profile.
 
     PROFILE.toml is what `devices detect -o` wrote on this machine; without it, the machine is
     detected first. It is rewritten whole when all is done: comments in it are lost, nothing else.
     """
-    from edgegauge.calibrate import Calibrated, calibrate, installed_runtimes
+    from edgegauge.calibrate import Calibrated, calibrate
     from edgegauge.detect import write_profile
 
     written = _place(profile, output)
+    metering = _metering(energy, meters, energy_seconds)
     described = _described(profile)
-    installed = installed_runtimes()
-    names = list(dict.fromkeys(runtimes)) or list(installed)
-    if absent := [name for name in names if name not in installed]:
-        have = ", ".join(installed) or "none"
-        raise InputError(f"not installed: {', '.join(absent)}; installed runtimes: {have}")
-    if not names:
-        raise InputError(
-            "no runtime is installed: there is nothing to calibrate",
-            hint='pip install "edgegauge[onnx]" (or gguf, tflite)',
-        )
+    chosen = _chosen(runtimes)
     found: dict[str, Calibrated] = {}
-    for name in names:
-        _say_what_it_takes(name, installed[name].formats[0], described)
+    made: dict[str, Calibration] = {}
+    for name, runtime in chosen.items():
+        _say_what_it_takes(name, runtime.formats[0], described)
         with progress(f"calibrating {name}", total=1.0) as advance:
             found[name] = calibrate(
-                name, installed[name], described, progress=advance,
+                name, runtime, described, progress=advance,
                 threads=threads or described.cpu.fast_cores,
             )  # fmt: skip
-    made = {name: calibrated.calibration for name, calibrated in found.items()}
+        made[name] = _with_power(name, runtime, described, found[name].calibration, metering)
     joined = described.model_copy(update={"calibration": (described.calibration or {}) | made})
     if written is not None:
         write_profile(written, joined)
@@ -80,6 +97,71 @@ def command(
         stderr().print(f"written: {written}", markup=False, soft_wrap=True)
     trusted = all(calibration.trustworthy for calibration in made.values())
     return EXIT_DONE if trusted else EXIT_NOT_TRUSTWORTHY
+
+
+def _chosen(runtimes: tuple[str, ...]) -> dict[str, Runtime]:
+    """The runtimes to calibrate, by name; InputError where one is not installed, or none is."""
+    from edgegauge.calibrate import installed_runtimes
+
+    installed = installed_runtimes()
+    names = list(dict.fromkeys(runtimes)) or list(installed)
+    if absent := [name for name in names if name not in installed]:
+        have = ", ".join(installed) or "none"
+        raise InputError(f"not installed: {', '.join(absent)}; installed runtimes: {have}")
+    if not names:
+        raise InputError(
+            "no runtime is installed: there is nothing to calibrate",
+            hint='pip install "edgegauge[onnx]" (or gguf, tflite)',
+        )
+    return {name: installed[name] for name in names}
+
+
+Metering = tuple[EnergyOptions, Machine]
+"""Which meters are read and for how long, and where."""
+
+
+def _metering(energy: bool, meters: tuple[str, ...], seconds: float | None) -> Metering | None:
+    """What was asked for; None: no energy. MeasurementError at once where no meter can be read."""
+    from edgegauge.calibrate_power import check_meters
+
+    if not energy:
+        if meters or seconds is not None:
+            raise click.UsageError("--meter and --energy-seconds go with --energy")
+        return None
+    if unsuited := [name for name in meters if name in (NO_METER, RECORDED)]:
+        raise click.UsageError(f"--meter {unsuited[0]} is no meter that can be read meanwhile")
+    options, machine = EnergyOptions(meters=meters, seconds=seconds), Machine()
+    check_meters(machine, options)
+    return options, machine
+
+
+def _with_power(
+    name: str, runtime: Runtime, profile: DeviceProfile, calibration: Calibration,
+    metering: Metering | None,
+) -> Calibration:  # fmt: skip
+    """The calibration with what a meter says, or said before for as many threads; without, and a
+    warning, where it says nothing."""
+    from edgegauge.calibrate_power import calibrate_power
+
+    before = (profile.calibration or {}).get(name)
+    if before and before.power and before.threads == calibration.threads:
+        calibration = calibration.model_copy(update={"power": before.power})
+    if metering is None:
+        return calibration
+    options, machine = metering
+    with progress(f"measuring the power of {name}", total=1.0) as advance:
+        found = calibrate_power(
+            runtime, profile, options,
+            threads=calibration.threads, machine=machine, progress=advance,
+        )  # fmt: skip
+    for note in found.notes:
+        warn(f"{name}: {note}")
+    if found.power is None:
+        warn(f"{name}: no energy: {found.reason}")
+        return calibration
+    if not found.power.whole_device:
+        warn(f"{name}: {found.power.covers} is a part of the device: no battery figures from it")
+    return calibration.model_copy(update={"power": found.power})
 
 
 def _place(profile: str | None, output: Path | None) -> Path | None:
@@ -137,6 +219,18 @@ def _show(profile: DeviceProfile, made: dict[str, Calibration], as_json: bool) -
         spread = (calibration.decode_residual, calibration.prefill_residual)
         rows.add_row("residual", *(f"{100 * share:.1f} %" for share in spread))
         stdout().print(rows)
+        if calibration.power is not None:
+            stdout().print(_power_text(calibration.power), markup=False, soft_wrap=True)
+
+
+def _power_text(power: InferencePower) -> str:
+    """`power: 2.93 W idle + 0.37 W per decoding thread ...`, with what it is the power of."""
+    parts = [f"{power.idle_w:.3g} W idle", f"{power.decode_w_per_thread:.3g} W per decoding thread"]
+    if power.prefill_w_per_thread is not None:
+        parts.append(f"{power.prefill_w_per_thread:.3g} W per thread that reads a prompt")
+    if power.decode_nj_per_byte is not None:
+        parts.append(f"{power.decode_nj_per_byte:.3g} nJ per byte from memory")
+    return f"power: {', '.join(parts)} ({power.covers})"
 
 
 def _text(coefficient: Coefficient | None) -> str:

@@ -25,6 +25,7 @@ from edgegauge.device import (
     Bandwidth,
     DeviceKind,
     DeviceProfile,
+    InferencePower,
     MeasuredRow,
     Sourced,
     as_document,
@@ -211,10 +212,12 @@ def _speeds(row: MeasuredRow) -> str:
 
 
 def _calibration_rows(profile: DeviceProfile) -> list[Row]:
-    return [
-        (name, f"{found.runtime_version}, threads: {found.threads}", found.source)
-        for name, found in (profile.calibration or {}).items()
-    ]
+    rows: list[Row] = []
+    for name, found in (profile.calibration or {}).items():
+        rows.append((name, f"{found.runtime_version}, threads: {found.threads}", found.source))
+        if found.power:
+            rows += _inference_rows(found.power)
+    return rows
 
 
 def _cpu_rows(profile: DeviceProfile) -> list[Row]:
@@ -270,7 +273,20 @@ def _power_rows(profile: DeviceProfile) -> list[Row]:
             ("sustained", power.sustained_w, "W", 1),
         )
         rows.append(("covers", "", power.covers))
+        if power.inference:
+            rows += _inference_rows(power.inference)
     return rows
+
+
+def _inference_rows(parts: InferencePower) -> list[Row]:
+    """What running a model draws, part by part."""
+    rows = [("with a model", f"{parts.idle_w:.3g} W idle", parts.source)]
+    rows.append(("", f"{parts.decode_w_per_thread:.3g} W per decoding thread", ""))
+    if parts.prefill_w_per_thread is not None:
+        rows.append(("", f"{parts.prefill_w_per_thread:.3g} W per reading thread", ""))
+    if parts.decode_nj_per_byte is not None:
+        rows.append(("", f"{parts.decode_nj_per_byte:.3g} nJ per byte", ""))
+    return [*rows, ("", f"80 % within {parts.error:.0%}", parts.covers)]
 
 
 def _figure_rows(*figures: tuple[str, Sourced | None, Unit, float]) -> list[Row]:
