@@ -30,9 +30,8 @@ from edgegauge.calibration_fit import Timing, calibration_of
 from edgegauge.calibration_runs import Point, agree, points_of, settle, timing_of, workload_of
 from edgegauge.calibration_shapes import RECIPES, SHAPES, plan
 from edgegauge.convert import ConversionJob, converter_for
-from edgegauge.detect import describe
+from edgegauge.detect import detect
 from edgegauge.device import Calibration
-from edgegauge.host.tree import Tree
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.turn import turn
 from edgegauge.model import ModelSpec
@@ -131,10 +130,10 @@ def append(run: Run, path: Path = RUNS) -> None:
 def run_missing(runtime_name: str, threads: int, known: Sequence[Run], path: Path = RUNS) -> None:
     """Make all models of a runtime in a temporary folder and run what is not known yet."""
     runtime = installed_runtimes()[runtime_name]
-    cache = int(cache_of(describe(Tree())))
+    cache = int(cache_of(detect(measure=None).profile))
     with tempfile.TemporaryDirectory(prefix="edgegauge-") as folder:
         points: list[Point] = []
-        names: dict[int, str] = {}
+        names: dict[int, tuple[str, str]] = {}
         for model, recipe, prompts in workloads(runtime.formats[0]):
             spec = spec_of(model, recipe, runtime.formats[0], cache)
             artifact = _made(spec, recipe, runtime.formats[0], Path(folder), threads)
@@ -143,14 +142,14 @@ def run_missing(runtime_name: str, threads: int, known: Sequence[Run], path: Pat
                 key = (runtime_name, model, recipe, point.workload.prompt_tokens)
                 point.times += [(r.decode_s, r.prefill_s) for r in known if r.key == key]
                 points.append(point)
-                names[id(point)] = model
+                names[id(point)] = model, recipe
 
         def keep(point: Point) -> None:
             decode_s, prefill_s = point.times[-1]
             append(
                 Run(
                     runtime_name, runtime.version(), date.today().isoformat(), threads, cache,
-                    names[id(point)], point.artifact.recipe, point.workload.prompt_tokens,
+                    *names[id(point)], point.workload.prompt_tokens,
                     point.work.weight_bytes, round(decode_s, 8), round(prefill_s, 8),
                 ),
                 path,
