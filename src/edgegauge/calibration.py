@@ -74,6 +74,9 @@ HABITS = {
 Terms = dict[str, float]
 """Kind of work: how much of it."""
 
+KEPT_SHARE = 0.5
+"""Of the last-level cache, as in the prior (`speed.streamed`)."""
+
 PAST = " past"
 """Ends the name of the work of reading weights of a type from memory."""
 
@@ -138,9 +141,10 @@ def _read(weights: Mapping[str, int], past: float) -> Terms:
 
 
 def past_cache(size: float, cache_bytes: float) -> float:
-    """Share of so many bytes, all read for every token, that comes from memory. Smooth around the
-    cache's size: of a little less than it most is kept, of three times as much nothing is."""
-    ratio = cache_bytes / size
+    """Share of so many bytes, all read for every token, that comes from memory. Smooth around half
+    of the cache: what is read in circles has left a full cache before it is wanted again, and
+    programs, or the other users of a server, share it. Of three times as much nothing is kept."""
+    ratio = KEPT_SHARE * cache_bytes / size
     return 1 / (1 + ratio * ratio * ratio)
 
 

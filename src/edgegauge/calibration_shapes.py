@@ -56,7 +56,7 @@ class Shape:
 
 
 SHAPES = {
-    "small": Shape(256, 768, 4, 4, 16384, layers=8),
+    "small": Shape(256, 768, 4, 1, 16384, layers=8),
     "wide": Shape(1024, 2816, 16, 4, 8192, caches=8),
     "headed": Shape(768, 2048, 12, 4, 65536, caches=4),
     "narrow": Shape(576, 1536, 9, 9, 4096, caches=2),

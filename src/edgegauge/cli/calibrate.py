@@ -199,7 +199,7 @@ def _say_what_it_takes(name: str, file_format: str, profile: DeviceProfile) -> N
     from edgegauge.calibrate import cache_of, disk_bytes
 
     size = format_bytes(disk_bytes(file_format, cache_of(profile)))
-    note = f"{name}: models of {size} in a temporary folder, a minute or two"
+    note = f"{name}: models of {size} in a temporary folder, about two minutes"
     stderr().print(escape(note), soft_wrap=True)
 
 
