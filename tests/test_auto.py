@@ -151,7 +151,9 @@ def test_divergences_are_those_of_a_plain_pass(file_format: str, tmp_path: Path)
         variants = [dict.fromkeys(group.tensors, type) for type in kinds]
         found = passes.divergences(variants, group.start)
         for types, kl in zip(variants, found, strict=True):
-            assert kl == pytest.approx(plainly(spec, weights, file_format, types, tokens), rel=1e-2)
+            wanted = plainly(spec, weights, file_format, types, tokens)
+            # Divergences of 1e-5 are differences of logits in single precision: 1e-6 is their noise.
+            assert kl == pytest.approx(wanted, rel=1e-2, abs=2e-6)
 
 
 def plainly(

@@ -18,7 +18,7 @@ from played_machine import PlayedTree, played
 from staged_machine import ATTEMPTS, SETTLE_S, PhasePower
 from stand_in_runtime import StandInRuntime
 
-from edgegauge import calibrate, detect
+from edgegauge import calibrate, calibration_runs, calibration_shapes, detect
 from edgegauge.calibration_power import UNSEEN
 from edgegauge.cli import calibrate as cli_calibrate
 from edgegauge.cli import main
@@ -95,12 +95,12 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setattr(calibrate, "plan", plan)
-    monkeypatch.setattr(calibrate, "MOST_RUNS", 2)
-    monkeypatch.setattr(calibrate, "GENERATED", 4)
-    monkeypatch.setattr(calibrate, "LEAST_PAST", 10e6)
+    monkeypatch.setattr(calibration_runs, "MOST_RUNS", 2)
+    monkeypatch.setattr(calibration_runs, "GENERATED", 4)
+    monkeypatch.setattr(calibration_shapes, "LEAST_PAST", 10e6)
     # Whether runs repeat is the machine's business: here they always do.
-    monkeypatch.setattr(calibrate, "AGREE", 1e9)
-    monkeypatch.setattr(calibrate, "MOST_DOUBTED", 1.0)
+    monkeypatch.setattr(calibration_runs, "AGREE", 1e9)
+    monkeypatch.setattr(calibration_runs, "MOST_DOUBTED", 1.0)
     monkeypatch.setattr(calibrate, "installed_runtimes", lambda: {"llama.cpp": StandInRuntime()})
 
     def execute(*arguments: str | Path) -> tuple[int, str, str]:
