@@ -152,7 +152,7 @@ def test_divergences_are_those_of_a_plain_pass(file_format: str, tmp_path: Path)
         found = passes.divergences(variants, group.start)
         for types, kl in zip(variants, found, strict=True):
             wanted = plainly(spec, weights, file_format, types, tokens)
-            # Divergences of 1e-5 are differences of logits in single precision: 1e-6 is their noise.
+            # Of divergences of 1e-5, 1e-6 is the noise of logits in single precision.
             assert kl == pytest.approx(wanted, rel=1e-2, abs=2e-6)
 
 
