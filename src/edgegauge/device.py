@@ -207,7 +207,9 @@ class Power(ProfilePart):
 
 def _known_work(name: str) -> str:
     if re.fullmatch(KINDS_OF_WORK, name) is None:
-        raise ValueError("a cost of no kind of work that this version knows: calibrate again")
+        raise ValueError(
+            "no kind of work that this version knows: remove the calibration, then make it again"
+        )
     return name
 
 
