@@ -253,6 +253,11 @@ def report(runs: Sequence[Run]) -> str:
     return "\n".join(lines + [_line(rows[name], model) for name in runtimes for model in UNSEEN])
 
 
+def _ms(seconds: float) -> str:
+    """Three digits or more, never an exponent."""
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
 def _line(rows: Sequence[Judged], model: str) -> str:
     """Recipes in order; of each the short and the long prompt."""
     mine = [row for row in rows if row.model == model]
@@ -260,7 +265,7 @@ def _line(rows: Sequence[Judged], model: str) -> str:
     cells = [mine[0].runtime, model, ", ".join(recipes)]
     for phase in PHASES:
         for value in (
-            lambda row, p=phase: f"{1e3 * row.measured[p]:.3g}",
+            lambda row, p=phase: _ms(row.measured[p]),
             lambda row, p=phase: f"{100 * (row.ratio[p] - 1):+.0f}",
         ):
             texts = [" / ".join(value(r) for r in mine if r.recipe == name) for name in recipes]

@@ -1,0 +1,86 @@
+"""Predictions by a calibration against models that it did not see: scripts/validate_calibration."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+from stand_in_runtime import StandInRuntime
+
+from edgegauge import calibration_runs
+from edgegauge.calibration_shapes import RECIPES, SHAPES, plan
+
+MEDIAN = {"decode": 0.06, "prefill": 0.08}
+"""Most that the median error of a runtime may be."""
+
+
+@pytest.fixture(scope="module")
+def script():
+    path = Path(__file__).resolve().parents[1] / "scripts" / "validate_calibration"
+    loader = SourceFileLoader("validate_calibration", str(path))
+    module = module_from_spec(spec_from_loader("validate_calibration", loader))
+    sys.modules["validate_calibration"] = module
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def here(script):
+    """The module that runs and judges."""
+    return script.here
+
+
+@pytest.mark.parametrize("runtime", ["llama.cpp", "onnxruntime", "litert"])
+def test_unseen_models_are_predicted(here, runtime):
+    rows = here.judged(runtime, here.stored_runs())
+    assert len(rows) == 72 and {row.model for row in rows} == set(here.UNSEEN)
+    for phase, most in MEDIAN.items():
+        found = here.summary_of(rows, phase)
+        assert found["median"] <= most, phase
+        assert 0.7 <= found["coverage"] <= 0.97, phase
+
+
+@pytest.mark.parametrize("runtime", ["llama.cpp", "onnxruntime", "litert"])
+def test_every_workload_of_the_plan_was_run_twice_at_least(here, runtime):
+    runs = [run for run in here.stored_runs() if run.runtime == runtime]
+    counts = {key: sum(run.key == key for run in runs) for key in {run.key for run in runs}}
+    wanted = {
+        (runtime, model, recipe, tokens)
+        for model, recipe, prompts in here.workloads(here.FORMATS[runtime])
+        for tokens in prompts
+    }
+    assert set(counts) == wanted and min(counts.values()) >= 2
+    assert {model for _, model, _, _ in wanted} == {*SHAPES, *here.UNSEEN}
+    assert len({shape for shape, _, _ in plan("gguf")}) == len(SHAPES) == 6
+    assert set(RECIPES) == set(here.FORMATS.values())
+
+
+def test_the_page_has_the_errors_of_today(script):
+    page = script.DOCS.read_text("utf-8")
+    assert script.with_report(page) == page, "run scripts/validate_calibration --write"
+
+
+def test_only_what_is_lacking_is_run(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(here, "installed_runtimes", lambda: {"llama.cpp": StandInRuntime()})
+    monkeypatch.setattr(here, "workloads", lambda file_format: [("shallow", "f32", (16, 24))])
+    monkeypatch.setattr(calibration_runs, "GENERATED", 4)
+    monkeypatch.setattr(calibration_runs, "AGREE", 1e9)
+    path = tmp_path / "runs.csv"
+    here.run_missing("llama.cpp", 1, [], path)
+    first = here.stored_runs(path)
+    assert [run.prompt_tokens for run in first] == [16, 24, 24, 16]  # there and back again
+    assert all(run.decode_s > 0 and run.threads == 1 for run in first)
+    here.run_missing("llama.cpp", 1, first, path)
+    assert here.stored_runs(path) == first
+    here.run_missing("llama.cpp", 1, first[:3], path)
+    assert [run.prompt_tokens for run in here.stored_runs(path)[4:]] == [16]
+
+
+def test_rows_of_a_model_that_has_changed_are_refused(here):
+    run = next(run for run in here.stored_runs() if run.model == "stories42m")
+    with pytest.raises(SystemExit, match="stories42m"):
+        here.timings([here.Run(**{**run.__dict__, "weight_bytes": 1})] * 2)
