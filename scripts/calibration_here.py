@@ -23,13 +23,19 @@ from statistics import median
 from memory_here import SHAPES as SMALLER
 from memory_here import spec_of as catalog_spec
 
-from edgegauge.artifact import Artifact, Origin
 from edgegauge.calibrate import cache_of, installed_runtimes
 from edgegauge.calibration import CalibratedSpeed
 from edgegauge.calibration_fit import Timing, calibration_of
-from edgegauge.calibration_runs import Point, agree, points_of, settle, timing_of, workload_of
+from edgegauge.calibration_runs import (
+    Point,
+    agree,
+    made,
+    points_of,
+    settle,
+    timing_of,
+    workload_of,
+)
 from edgegauge.calibration_shapes import RECIPES, SHAPES, plan
-from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.detect import detect
 from edgegauge.device import Calibration
 from edgegauge.measure.machine import Machine
@@ -136,7 +142,7 @@ def run_missing(runtime_name: str, threads: int, known: Sequence[Run], path: Pat
         names: dict[int, tuple[str, str]] = {}
         for model, recipe, prompts in workloads(runtime.formats[0]):
             spec = spec_of(model, recipe, runtime.formats[0], cache)
-            artifact = _made(spec, recipe, runtime.formats[0], Path(folder), threads)
+            artifact = made(spec, recipe, runtime.formats[0], Path(folder), threads)
             work = work_of(spec, recipe, runtime.formats[0])
             for point in points_of(artifact, work, prompts, threads):
                 key = (runtime_name, model, recipe, point.workload.prompt_tokens)
@@ -157,14 +163,6 @@ def run_missing(runtime_name: str, threads: int, known: Sequence[Run], path: Pat
 
         settle(points, runtime, Machine(), lambda done, note: print(note, flush=True),
                most_s=math.inf, keep=keep)  # fmt: skip
-
-
-def _made(spec: ModelSpec, recipe: str, file_format: str, folder: Path, threads: int) -> Artifact:
-    origin = Origin(kind="config", reference=spec.id, synthetic=True)
-    job = ConversionJob(
-        spec=spec, folder=None, origin=origin, recipe=recipe, output=folder, threads=threads
-    )
-    return converter_for(file_format).convert(job, lambda done, note: None)
 
 
 def timings(runs: Sequence[Run]) -> dict[tuple[str, str, str, int], tuple[Timing, bool]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from loaded_script import loaded_script
 from stand_in_runtime import StandInRuntime
 
 from edgegauge import calibration_runs
@@ -19,12 +17,7 @@ MEDIAN = {"decode": 0.06, "prefill": 0.08}
 
 @pytest.fixture(scope="module")
 def script():
-    path = Path(__file__).resolve().parents[1] / "scripts" / "validate_calibration"
-    loader = SourceFileLoader("validate_calibration", str(path))
-    module = module_from_spec(spec_from_loader("validate_calibration", loader))
-    sys.modules["validate_calibration"] = module
-    loader.exec_module(module)
-    return module
+    return loaded_script("validate_calibration")
 
 
 @pytest.fixture(scope="module")

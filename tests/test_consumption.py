@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import math
-import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +10,7 @@ from typing import Any
 
 import pytest
 from changed_profiles import changed, spec_of
+from loaded_script import loaded_script
 
 from edgegauge.consumption import consumption
 from edgegauge.device import Calibration, InferencePower, known_ids, load
@@ -150,17 +148,8 @@ def test_the_battery_pays_more_for_reading_a_prompt_than_for_as_long_an_answer()
 np = pytest.importorskip("numpy")
 
 
-@cache
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader(
-        "validate_energy", str(ROOT / "scripts/validate_energy")
-    )
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
+    return loaded_script("validate_energy")
 
 
 @cache

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
-
 import pytest
 from changed_profiles import spec_of
+from loaded_script import loaded_script
 
 from edgegauge.artifact import Origin
 from edgegauge.convert import ConversionJob, converter_for
@@ -18,12 +14,7 @@ from edgegauge.recipe import resolve
 
 @pytest.fixture(scope="module")
 def script():
-    path = Path(__file__).resolve().parents[1] / "scripts" / "validate_memory"
-    loader = SourceFileLoader("validate_memory", str(path))
-    module = module_from_spec(spec_from_loader("validate_memory", loader))
-    sys.modules["validate_memory"] = module
-    loader.exec_module(module)
-    return module
+    return loaded_script("validate_memory")
 
 
 def test_buffers_of_every_published_cell(script):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
-import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from changed_profiles import spec_of
+from loaded_script import loaded_script
 
 from edgegauge import measured_row, speed
 from edgegauge.cli import main
@@ -47,16 +44,8 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
     return int(left.value.code or 0), capsys.readouterr().out
 
 
-@cache
 def script() -> ModuleType:
-    path = str(ROOT / "scripts/validate_predictor")
-    loader = importlib.machinery.SourceFileLoader("validate_predictor", path)
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
+    return loaded_script("validate_predictor")
 
 
 @pytest.mark.parametrize("phase", ["decode", "prefill"])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import math
-import sys
 import tomllib
 from dataclasses import replace
 from functools import cache
@@ -15,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from changed_profiles import changed, spec_of
+from loaded_script import loaded_script
 
 from edgegauge.device import Cluster, known_ids, load
 from edgegauge.speed import (
@@ -33,17 +31,8 @@ ROOT = Path(__file__).parents[1]
 np = pytest.importorskip("numpy")
 
 
-@cache
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader(
-        "validate_predictor", str(ROOT / "scripts/validate_predictor")
-    )
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
+    return loaded_script("validate_predictor")
 
 
 @cache

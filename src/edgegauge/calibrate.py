@@ -16,11 +16,9 @@ from datetime import date
 from pathlib import Path
 
 from edgegauge import __version__
-from edgegauge.artifact import Origin
 from edgegauge.calibration_fit import calibration_of
-from edgegauge.calibration_runs import Point, Progress, points_of, settle
+from edgegauge.calibration_runs import Point, Progress, made, points_of, settle
 from edgegauge.calibration_shapes import SHAPES, plan
-from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.device import Calibration, DeviceProfile
 from edgegauge.errors import MissingDependency
 from edgegauge.measure.machine import Machine
@@ -102,14 +100,9 @@ def _make(
     file_format: str, cache_bytes: float, folder: Path, threads: int, progress: Progress
 ) -> Iterator[Point]:
     """Make every model of the plan."""
-    converter = converter_for(file_format)
     for shape, recipe, prompts in plan(file_format):
         progress(0.0, f"making {shape} in {recipe}")
         spec = SHAPES[shape].spec(shape, recipe, file_format, cache_bytes)
-        origin = Origin(kind="config", reference=spec.id, synthetic=True)
-        job = ConversionJob(
-            spec=spec, folder=None, origin=origin, recipe=recipe, output=folder, threads=threads
-        )
-        artifact = converter.convert(job, lambda done, note: None)
+        artifact = made(spec, recipe, file_format, folder, threads)
         work = work_of(spec, recipe, file_format)
         yield from points_of(artifact, work, prompts, threads)

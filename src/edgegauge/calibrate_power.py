@@ -18,11 +18,11 @@ from datetime import date
 from pathlib import Path
 
 from edgegauge import __version__
-from edgegauge.artifact import Artifact, Origin
+from edgegauge.artifact import Artifact
 from edgegauge.calibrate import cache_of
 from edgegauge.calibration_power import Metered, power_of
+from edgegauge.calibration_runs import made
 from edgegauge.calibration_shapes import RECIPES, SHAPES
-from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.device import DeviceProfile, InferencePower
 from edgegauge.energy import Energy, PhaseName, best_of
 from edgegauge.errors import MeasurementError
@@ -139,9 +139,5 @@ def _made(
     """A synthetic model of this shape in the format's first recipe, which both have in full."""
     recipe = RECIPES[file_format][0]
     spec = SHAPES[shape].spec(shape, recipe, file_format, cache_bytes)
-    origin = Origin(kind="config", reference=spec.id, synthetic=True)
-    job = ConversionJob(
-        spec=spec, folder=None, origin=origin, recipe=recipe, output=folder, threads=threads
-    )
-    artifact = converter_for(file_format).convert(job, lambda done, note: None)
+    artifact = made(spec, recipe, file_format, folder, threads)
     return artifact, work_of(spec, recipe, file_format)

@@ -76,7 +76,7 @@ Terms = dict[str, float]
 """Kind of work: how much of it."""
 
 KEPT_SHARE = 0.5
-"""Of the last-level cache, as in the prior (`speed.streamed`)."""
+"""Of the last-level cache; in the prior too, weights that fit in so much cost no memory time."""
 
 PAST = " past"
 """Ends the name of the work of reading weights of a type from memory."""

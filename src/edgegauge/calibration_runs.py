@@ -15,13 +15,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from edgegauge.artifact import Artifact
+from edgegauge.artifact import Artifact, Origin
 from edgegauge.calibration_fit import Timing
+from edgegauge.convert import ConversionJob, converter_for
 from edgegauge.measure.machine import Machine
 from edgegauge.measure.manager import measure_grid
 from edgegauge.measure.results import error_of
 from edgegauge.measure.runtimes import Runtime
+from edgegauge.model import ModelSpec
 from edgegauge.result import FailedResult, Result, Run, Workload
 from edgegauge.work import Work
 
@@ -85,6 +88,15 @@ def timing_of(work: Work, workload: Workload, times: Sequence[Times]) -> Timing:
 def _ordered(times: Sequence[Times]) -> tuple[list[float], list[float]]:
     decodes, prefills = zip(*times, strict=True)
     return sorted(decodes), sorted(prefills)
+
+
+def made(spec: ModelSpec, recipe: str, file_format: str, folder: Path, threads: int) -> Artifact:
+    """A model of this shape with random weights, in a folder. Raises what converting raises."""
+    origin = Origin(kind="config", reference=spec.id, synthetic=True)
+    job = ConversionJob(
+        spec=spec, folder=None, origin=origin, recipe=recipe, output=folder, threads=threads
+    )
+    return converter_for(file_format).convert(job, lambda done, note: None)
 
 
 def workload_of(prompt_tokens: int, threads: int) -> Workload:
