@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -97,7 +98,9 @@ def test_a_row_draws_the_predictions_of_all_models_towards_it() -> None:
         rates = [1 / each.decode(work, 64).seconds for each in (slow, plain, fast)]
         assert rates == sorted(rates) and rates[2] > 2 * rates[0]
     own = work_of(spec_of("qwen3-1.7b-base"), "q4_0")
-    assert 1 / slow.decode(own, 64).seconds == pytest.approx(9.0, rel=0.2)
+    # A row is uncertain, so that it draws more than half of the way.
+    before, after = (1 / each.decode(own, 64).seconds for each in (plain, slow))
+    assert 9.0 < after < math.sqrt(9.0 * before)
 
 
 def test_each_speed_is_moved_by_its_own_and_says_by_which() -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from power.fit import KEPT, fitted, half_width, joules
 from power.rows import DEVICE, IDLE_W, TOKENS, Run
 from predictor.fit import Problem
-from predictor.rows import Row, own_rows, profiles, read_rows
+from predictor.rows import Row, kernels_of, own_rows, profiles, read_rows
 
 from edgegauge.device import load
 from edgegauge.speed import machine_of, priors
 from edgegauge.units import GB
 
-MEASURED = "raspberry-pi-5"
-"""Its name among the devices of the speed prediction."""
+MEASURED, DATE = "raspberry-pi-5", "2026"
+"""Its name among the devices of the speed prediction, and when it was measured."""
 
 
 def predicted_s(runs: Sequence[Run]) -> np.ndarray:
@@ -30,7 +30,7 @@ def predicted_s(runs: Sequence[Run]) -> np.ndarray:
     mine = [
         Row(
             MEASURED, machine_of(profile, r.threads), "llama.cpp", r.work, r.model, r.recipe,
-            {kind: kind for kind in r.work.weights}, TOKENS, None, TOKENS // 2,
+            kernels_of(r.work, machine_of(profile, r.threads), DATE), TOKENS, None, TOKENS // 2,
             r.answer_tokens / r.answer_s, DEVICE,
         )
         for r in runs

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from predictor.fit import Problem
-from predictor.rows import OWN_MACHINE, Row
+from predictor.rows import OWN_MACHINE, PHASES, Row
 
 from edgegauge.measured_row import Prediction, explained, unlikeness
 from edgegauge.recipe import GGUF_RECIPES
 from edgegauge.speed import PARTS, Scale
 
-PHASES = ("decode", "prefill")
 METHODS = ("profile", "one row")
 
 WEIGHT_OF_ALL = 12.0
@@ -159,8 +158,11 @@ class Part:
 
 
 def parts(rows: Sequence[Row]) -> list[Part]:
-    """All rows, today's kernels and replaced ones, what `fit` offers, by engine and by class."""
+    """All rows, by when they were found, by kernels of today and replaced ones, what `fit` offers,
+    by engine and by class."""
     named = [Part("all", lambda r: True)]
+    named.append(Part("collected first", lambda r: not r.later))
+    named.append(Part("found later", lambda r: r.later))
     named.append(Part("kernels of today", lambda r: not r.replaced))
     named.append(Part("kernels since replaced", lambda r: r.replaced))
     named.append(Part("recipes of `fit`", lambda r: r.recipe in GGUF_RECIPES))

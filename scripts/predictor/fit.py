@@ -18,21 +18,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from predictor.kernels import REFERENCES, UNCOUNTED, Phase, cost
 from predictor.plausible import (
+    ATTENTION_SPREAD,
     CENTRES,
-    CLASS_RATES,
+    CLASS_CORES,
+    CLASS_SHARES,
     CLASS_SPREAD,
     CLASS_STREAMS,
-    COST_SPREAD,
-    COSTS,
     DEVICE_SPREAD,
     FIXED,
     HIDDEN_SPREAD,
     KERNEL_SPREAD,
-    REPLACED,
+    RUNTIME_F32,
     RUNTIME_SPREAD,
+    TYPE_SPREAD,
+    UNCOUNTED_SPREAD,
 )
-from predictor.rows import OWN_MACHINE, Row, as_stored
+from predictor.rows import OWN_MACHINE, PHASES, Row
 
 from edgegauge.footprint import UBATCH
 from edgegauge.speed import TOKENS_AT_ONCE, read_again, streamed
@@ -95,31 +98,36 @@ class Problem:
         self.read = column(lambda r: r.machine.read_gb_per_s or np.nan)
         self.has_read = ~np.isnan(self.read)
         self.theoretical = column(lambda r: r.machine.theoretical_gb_per_s or np.nan)
+        self.one_thread = column(lambda r: r.machine.one_thread_gb_per_s or 1.0)
         self.memory_terms = self._terms(_memory_terms)
-        self.thread_terms = self._terms(
-            lambda r: [_common("thread"), _class(r, "thread"), _clock(r)]
-        )
+        self.thread_terms = self._terms(_thread_terms)
         self.bandwidth_terms = self._terms(lambda r: [_device(r, "bandwidth")])
         self.layer_terms = self._terms(
             lambda r: [_common("layer"), _class(r, "layer"), _runtime(r, "layer")]
         )
         self.rate_terms = {
             phase: self._terms(
-                lambda r, p=phase: [_common(p), _class(r, p), _device(r, p), _clock(r)]
+                lambda r, p=phase: [
+                    _common(p),
+                    _class(r, "core"),
+                    _class(r, p),
+                    _device(r, p),
+                    _clock(r),
+                ]
             )
-            for phase in ("decode", "prefill")
+            for phase in PHASES
         }
         self.attention_terms = {
             phase: self._terms(
                 lambda r, p=phase: [
                     _common(f"{p}_attention"),
-                    (f"{p}_attention:{r.machine.kernels}", 1, KERNEL_SPREAD),
+                    (f"{p}_attention:{r.machine.kernels}", 1, ATTENTION_SPREAD),
                     _runtime(r, f"{p}_attention"),
                 ]
             )
-            for phase in ("decode", "prefill")
+            for phase in PHASES
         }
-        self.costs = {p: self._costs(p) for p in ("decode", "prefill")}
+        self.costs = {p: self._costs(p) for p in PHASES}
         self.centres, self.spreads = np.array(named.centres), np.array(named.spreads)
         self.devices = sorted({row.device for row in self.rows})
         self.know_bandwidths(self.devices)
@@ -128,7 +136,7 @@ class Problem:
         """Indices of the parameters of each row, as columns; all rows have equally many."""
         return np.array([[self.parameters(*t) for t in terms(row)] for row in self.rows]).T
 
-    def _costs(self, phase: str) -> tuple[Vector, Vector, Vector, Vector]:
+    def _costs(self, phase: Phase) -> tuple[Vector, Vector, Vector, Vector]:
         """Of every weight type of every row: the row, the weights, and two or more parameters."""
         where, counts, terms = [], [], []
         for at, row in enumerate(self.rows):
@@ -215,7 +223,7 @@ class Problem:
         memory = self._product(x, self.memory_terms) * 50 * (self.bandwidths / 50) ** exponent
         read = np.exp(x[self.one["read_share"]]) * np.where(self.has_read, self.read, 1)
         memory = np.where(self.has_read, read, memory)
-        threads = self._product(x, self.thread_terms) * self.threads
+        threads = self._product(x, self.thread_terms) * self.one_thread * self.threads
         q = THREAD_SHARPNESS
         low = memory**-q + threads**-q
         own = self._product(x, self.bandwidth_terms)
@@ -289,7 +297,7 @@ class Problem:
         return loss + float((((x - self.centres) / self.spreads) ** 2).sum())
 
 
-THREAD_SHARPNESS = 3.0
+THREAD_SHARPNESS = 6.0
 
 
 def _read_again(row: Row) -> float:
@@ -310,7 +318,9 @@ def _common(name: str) -> tuple[str, float, float]:
 
 
 def _class(row: Row, name: str) -> tuple[str, float, float]:
-    known = {"decode": CLASS_RATES, "prefill": CLASS_RATES, "thread": CLASS_STREAMS}.get(name, {})
+    known = {"core": CLASS_CORES, "thread": CLASS_STREAMS, "bandwidth_share": CLASS_SHARES}.get(
+        name, {}
+    )
     return f"{name}:{row.machine.name}", known.get(row.machine.name, 1.0), CLASS_SPREAD[name]
 
 
@@ -332,6 +342,13 @@ def _clock(row: Row) -> tuple[str, float, float]:
     return ("x86_fixed_clock" if row.machine.fixed else "x86_mobile_clock"), 1.0, 0.2
 
 
+def _thread_terms(row: Row) -> list[tuple[str, float, float]]:
+    """What one thread reads: of the class, or of the device where that was measured."""
+    known = row.machine.one_thread_gb_per_s is not None
+    own = ("reference", 1.0, FIXED) if known else _class(row, "thread")
+    return [_common("thread"), own, _clock(row)]
+
+
 def _memory_terms(row: Row) -> list[tuple[str, float, float]]:
     share = [_common("bandwidth_share"), _class(row, "bandwidth_share")]
     if not row.machine.name.startswith("x86"):
@@ -339,21 +356,18 @@ def _memory_terms(row: Row) -> list[tuple[str, float, float]]:
     return [*share, ("x86_fixed" if row.machine.fixed else "x86_mobile", 1.0, 0.2)]
 
 
-def cost_terms(row: Row, kind: str, phase: str) -> list[tuple[str, float, float]]:
+def cost_terms(row: Row, kind: str, phase: Phase) -> list[tuple[str, float, float]]:
     """The parameters whose product is the cost of a multiply-add with this type on this row."""
     if row.engine in RUNTIMES:
-        centre = COSTS[phase]["F32"] if kind == "F32" else 1.0
+        centre = RUNTIME_F32[phase] if kind == "F32" else 1.0
         return [(f"{phase}/{row.engine}/{kind}", centre, RUNTIME_SPREAD)]
+    name, kernels = row.kernels[phase][kind], row.machine.kernels
     terms = []
-    if kind != "Q4_0":
-        terms.append((f"{phase}/{kind}", COSTS[phase][kind], COST_SPREAD))
-    kernel = row.kernels[kind]
-    if kernel != kind:
-        terms.append((f"{phase}/~", REPLACED[phase], 0.4))
-    if kernel != "Q4_0":
-        terms.append((f"{phase}/{kernel}/{row.machine.kernels}", 1.0, KERNEL_SPREAD))
-    if as_stored(kind, row.machine.kernels):
-        terms.append((f"{phase}/as stored/{row.machine.kernels}", 1.0, KERNEL_SPREAD))
+    if name != "Q4_0" or kernels not in REFERENCES:
+        centre = cost(name, kernels, phase)
+        spread = UNCOUNTED_SPREAD if centre is None else KERNEL_SPREAD
+        terms.append((f"{phase}/{name}/{kernels}", centre or UNCOUNTED[phase][kind], spread))
+        terms.append((f"{phase}/{kind}", 1.0, TYPE_SPREAD))
     if row.engine == "llamafile":
         terms.append((f"{phase}/llamafile", 1.0, 0.3))
     return terms or [("reference", 1.0, FIXED)]

@@ -9,17 +9,29 @@ from __future__ import annotations
 CENTRES = {
     # name: centre of the constant, spread in natural logarithm
     "bandwidth_share": (0.65, 0.3), "bandwidth_exponent": (0.85, 0.1), "thread": (1.0, 0.3),
-    "read_share": (0.87, 0.1), "decode": (8, 0.7), "prefill": (12, 0.7),
+    "read_share": (0.87, 0.1), "decode": (8, 0.4), "prefill": (14, 0.4),
     "layer": (60_000, 0.7), "decode_attention": (4, 0.7), "prefill_attention": (2, 0.7),
 }  # fmt: skip
 """read_share: 0.9 on a Raspberry Pi 5, 0.68 to 0.77 on an i7-12700H (llama-roofline 0.2.3).
-thread: what the cores of all classes read against `CLASS_STREAMS`."""
+thread: what the cores of all classes read against `CLASS_STREAMS`, or against what one core of a
+device was measured to read. decode and prefill: multiply-adds with Q4_0 in a cycle, three quarters
+of what `kernels.csv` allows an A76."""
 
-CLASS_SPREAD = {"bandwidth_share": 0.2, "thread": 0.35, "decode": 0.4, "prefill": 0.4, "layer": 0.4}
+CLASS_SPREAD = {
+    "bandwidth_share": 0.2, "thread": 0.35, "core": 0.35, "decode": 0.15, "prefill": 0.15,
+    "layer": 0.4,
+}  # fmt: skip
+"""core: what the cores of a class do in a cycle, in decode and in prefill alike; what is peculiar
+to one of them is less."""
 
-CLASS_RATES = {"arm-in-order-plain": 0.06, "arm-in-order": 0.3, "arm-a72": 0.2, "apple": 2.0}
-"""Centre of a class's multiply-adds per cycle against the others'. A53 and A72 have no dot product
-of bytes, A55 issues two instructions a cycle, Apple's cores have four vector units."""
+CLASS_CORES = {"arm-in-order-plain": 0.2, "arm-in-order": 0.3, "arm-a72": 0.7, "apple": 2.0}
+"""Centre of what a core of a class does in a cycle against an A76, with the same instructions. A53
+and A55 begin two instructions in order, an A53 on vectors of half the width; A72 three; Apple's
+cores have four vector units."""
+
+CLASS_SHARES = {"arm-a72": 0.66}
+"""Centre of a class's share of the theoretical bandwidth against the others': STREAM reaches 5.56
+of a Raspberry Pi 4's 12.8 GB/s (sci-pi.org.uk)."""
 
 CLASS_STREAMS = {
     "arm-in-order-plain": 2.3, "arm-in-order": 2.6, "arm-a72": 5, "arm-a76": 14,
@@ -37,26 +49,16 @@ HIDDEN_SPREAD = 1.0
 """The same for our own virtual machine: its clock and memory are not visible, so that its rows tell
 ratios between weight types and runtimes, and nothing about its class."""
 
-COSTS = {
-    "decode": {
-        "Q8_0": 1, "Q4_K": 1.15, "Q6_K": 1.55, "Q5_K": 1.5, "Q5_0": 2.2, "Q5_1": 2.2, "F16": 1.2,
-        "BF16": 1.2, "F32": 2, "IQ4_NL": 1.1, "IQ4_XS": 1.2, "Q2_K": 1.2, "Q3_K": 1.6,
-        "IQ2_XXS": 2.7, "IQ2_XS": 2.7, "IQ3_XXS": 3.3, "IQ3_S": 4,
-    },
-    "prefill": {
-        "Q8_0": 1, "Q4_K": 1.2, "Q6_K": 1.8, "Q5_K": 1.6, "Q5_0": 3.3, "Q5_1": 3.3, "F16": 2.7,
-        "BF16": 2.2, "F32": 3.7, "IQ4_NL": 1.2, "IQ4_XS": 2.7, "Q2_K": 1.8, "Q3_K": 2.2,
-        "IQ2_XXS": 3.3, "IQ2_XS": 3.3, "IQ3_XXS": 4, "IQ3_S": 4.5,
-    },
-}  # fmt: skip
-"""Centres of the costs of a multiply-add relative to Q4_0's."""
+RUNTIME_F32 = {"decode": 2, "prefill": 3.7}
+"""Centre of the cost of a multiply-add with F32 in another runtime, relative to llama.cpp's Q4_0;
+integers cost the same."""
 
-REPLACED = {"decode": 1.2, "prefill": 2.2}
-"""Centre of the cost of a kernel that has been replaced since."""
+KERNEL_SPREAD, TYPE_SPREAD, UNCOUNTED_SPREAD, RUNTIME_SPREAD = 0.2, 0.15, 0.5, 1.0
+"""Spreads of what a kernel costs against `kernels.csv`, of what a weight type adds to that in all
+sets alike, of a cost that nobody counted, and of what another runtime makes of a type."""
 
-COST_SPREAD, KERNEL_SPREAD, RUNTIME_SPREAD = 0.5, 0.3, 1.0
-"""Spreads of a cost that a weight type has everywhere, of what a kernel set makes of it or of all
-types that are not reordered, and of what another runtime makes of it."""
+ATTENTION_SPREAD = 0.3
+"""Of what a set of kernels makes of attention."""
 
 FIXED = 1e-6
 """Spread of a parameter that is not fitted."""

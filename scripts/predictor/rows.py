@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from predictor.files import spec_of, work_of_file
+from predictor.kernels import Phase, kernel
 
 from edgegauge.device import DeviceProfile
 from edgegauge.speed import PARTS, KernelSet, Machine, machine_of
@@ -16,20 +17,12 @@ from edgegauge.work import Work, work_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "edgegauge" / "measurements"
 
-REPACKED_SINCE = {
-    "arm": {"Q4_0": "2024-06", "IQ4_NL": "2024-11", "Q4_K": "2025-06", "Q8_0": "2025-10",
-            "Q5_K": "2026", "Q6_K": "2026"},
-    "x86": {"Q4_0": "2024-11", "Q4_K": "2025-02"},
-}  # fmt: skip
-"""When llama.cpp began to reorder weights of a type for the processor's widest instructions
-(ggml/src/ggml-cpu/repack.cpp and its history; months approximate). Rows from before then were
-measured with kernels that have been replaced. Other types are multiplied as they are stored."""
-
-
 CUT_SINCE = "2025-11"
 """When llama.cpp began to cut matrices into more parts than threads (pull request 16833)."""
 
-OWN_MACHINE = "own-x86-vm"
+OWN_MACHINE, OWN_DATE = "own-x86-vm", "2026-11"
+
+PHASES: tuple[Phase, ...] = ("decode", "prefill")
 
 
 @dataclass(frozen=True)
@@ -42,8 +35,8 @@ class Row:
     work: Work
     model: str
     recipe: str
-    kernels: dict[str, str]
-    """Weight type -> the kernel that multiplied it: the type, with ~ where it has been replaced."""
+    kernels: dict[Phase, dict[str, str]]
+    """Weight type -> the kernel that multiplied it (`kernels.kernel`)."""
     tokens: int
     """Of the prompt."""
     prefill: float | None
@@ -53,12 +46,18 @@ class Row:
     source: str
     parts: int = PARTS
     """Into which each thread's share of a matrix was cut."""
+    limited: bool = False
+    """Whether the build uses less than the processor has."""
+    later: bool = False
+    """Whether it was found after the first collection."""
 
     @property
     def replaced(self) -> bool:
-        """Whether any large part ran on kernels that have been replaced."""
+        """Whether most of the weights ran through other kernels than a user of today has."""
         most = max(self.work.body, key=lambda kind: self.work.body[kind])
-        return self.kernels[most].endswith("~")
+        speeds: dict[Phase, float | None] = {"decode": self.decode, "prefill": self.prefill}
+        used = [self.kernels[phase][most] for phase, speed in speeds.items() if speed]
+        return self.limited or any(name.endswith("~") for name in used)
 
     @property
     def bits(self) -> float:
@@ -87,6 +86,9 @@ def _profile(entry: dict[str, str]) -> DeviceProfile:
         memory["read_gb_per_s_by_threads"] = {
             threads: float(value) for threads, value in (o.split(":") for o in others)
         }
+    if entry["read_1_thread_gb_per_s"]:
+        one = {"value": float(entry["read_1_thread_gb_per_s"]), "source": source}
+        memory["read_1_thread_gb_per_s"] = one
     cpu = {
         "soc": entry["soc"], "core_class": entry["core_class"], "source": source,
         "features": entry["features"].split(),
@@ -122,10 +124,11 @@ def _row(entry: dict[str, str], profile: DeviceProfile) -> Row:
     number = {k: float(entry[k]) if entry[k] else None for k in entry if k.endswith("_per_s")}
     return Row(
         entry["device"], machine, entry["engine"], work, entry["model"], entry["recipe"],
-        {kind: _kernel(kind, machine, entry) for kind in work.weights},
+        kernels_of(work, machine, entry["date"]),
         int(entry["prompt_tokens"] or 0), number["prefill_tok_per_s"],
         int(entry["depth"] or 0), number["decode_tok_per_s"], entry["source"],
         PARTS if entry["date"] >= CUT_SINCE else 1,
+        limited=bool(entry["kernels"]), later=bool(entry["later"]),
     )  # fmt: skip
 
 
@@ -138,30 +141,21 @@ def own_rows() -> list[Row]:
 
 def _own_row(entry: dict[str, str], profile: DeviceProfile) -> Row:
     work = work_of(spec_of(entry["model"]), entry["recipe"], entry["format"])
+    machine = machine_of(profile, int(entry["threads"]))
     return Row(
-        profile.id, machine_of(profile, int(entry["threads"])), entry["runtime"], work,
-        entry["model"], entry["recipe"], {kind: kind for kind in work.weights},
+        profile.id, machine, entry["runtime"], work,
+        entry["model"], entry["recipe"], kernels_of(work, machine, OWN_DATE),
         int(entry["prompt_tokens"]), float(entry["prefill_tok_per_s"]), int(entry["depth"]),
         float(entry["decode_tok_per_s"]), "edgegauge measure",
     )  # fmt: skip
 
 
-def _kernel(kind: str, machine: Machine, entry: dict[str, str]) -> str:
-    since = REPACKED_SINCE[_family(machine.kernels)].get(kind)
-    if since is None:
-        return kind
-    old = entry["date"] < since or machine.kernels == "plain"
-    return kind + "~" if old else kind
-
-
-def as_stored(kind: str, kernels: KernelSet) -> bool:
-    """Whether a quantised type is multiplied as it is stored, where others are reordered today for
-    the kernel set's widest instructions. Floating-point types have kernels of another sort."""
-    return kind not in ("F32", "F16", "BF16", *REPACKED_SINCE[_family(kernels)])
-
-
-def _family(kernels: KernelSet) -> str:
-    return "x86" if kernels.startswith("avx") else "arm"
+def kernels_of(work: Work, machine: Machine, date: str) -> dict[Phase, dict[str, str]]:
+    """What multiplied each weight type on a machine at that time."""
+    return {
+        phase: {kind: kernel(kind, machine.kernels, date, phase) for kind in work.weights}
+        for phase in PHASES
+    }
 
 
 def left_out() -> Counter[str]:

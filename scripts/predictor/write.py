@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 from predictor.evaluate import METHODS, PHASES
 from predictor.fit import RUNTIMES, THREAD_SHARPNESS, Problem
-from predictor.plausible import COSTS
-from predictor.rows import REPACKED_SINCE, Row, as_stored
+from predictor.kernels import REFERENCES, UNCOUNTED, Phase, cost, kernel, types
+from predictor.rows import Row
 
 from edgegauge.device import DeviceProfile
+from edgegauge.speed import KernelSet
 
 METHOD_TEXT = {"profile": "profile alone", "one row": "with one row"}
 
-KERNELS = ("avx512", "avx2", "i8mm", "dotprod", "plain")
+KERNELS: tuple[KernelSet, ...] = ("avx512", "avx2", "i8mm", "dotprod", "plain")
 CLASSES = (
     "arm-in-order-plain", "arm-in-order", "arm-a72", "arm-a76", "arm-big-little", "apple",
     "x86-avx2", "x86-avx512",
 )  # fmt: skip
+
+TODAY = "9999"
+"""The date of a build that has all kernels."""
 
 OTHER_MACHINE = 1.6
 """Factor of the 80 % interval by which another runtime's ratio to llama.cpp may differ on a
@@ -37,6 +41,16 @@ class Constants:
         """The product of these constants; 1 for one that no row involves."""
         return math.exp(sum(self._x[self._index[n]] for n in names if n in self._index))
 
+    def cost(self, kind: str, kernels: KernelSet, phase: Phase) -> float:
+        """Of a multiply-add with today's kernel, relative to `REFERENCES`."""
+        if kind == "Q4_0" and kernels in REFERENCES:
+            return 1.0
+        name = f"{phase}/{kernel(kind, kernels, TODAY, phase)}/{kernels}"
+        if name in self._index:
+            return self(name, f"{phase}/{kind}")
+        counted = cost(kind, kernels, phase) or UNCOUNTED[phase][kind]
+        return counted * self(f"{phase}/{kind}")
+
 
 def document(
     problem: Problem, x: np.ndarray, published: Sequence[Row],
@@ -48,6 +62,7 @@ def document(
         "model": {
             "thread_sharpness": THREAD_SHARPNESS,
             "bandwidth_exponent": c("bandwidth_exponent"), "read_share": c("read_share"),
+            "thread": c("thread"),
             **{n: c(n) for n in ("x86_fixed", "x86_mobile", "x86_fixed_clock", "x86_mobile_clock")},
         },
         "class": {n: _class(c, n, problem, published, widths) for n in CLASSES},
@@ -68,8 +83,8 @@ def _class(
     return {
         "bandwidth_share": c("bandwidth_share", f"bandwidth_share:{name}"),
         "thread_gb_per_s": c("thread", f"thread:{name}"),
-        "decode_per_cycle": c("decode", f"decode:{name}"),
-        "prefill_per_cycle": c("prefill", f"prefill:{name}"),
+        "decode_per_cycle": c("decode", f"core:{name}", f"decode:{name}"),
+        "prefill_per_cycle": c("prefill", f"core:{name}", f"prefill:{name}"),
         "layer_cycles": c("layer", f"layer:{name}"),
         "bandwidth_gb_per_s": problem.medians[name],
         **{f"{p}_interval": _interval(widths["profile"][p][name]) for p in PHASES},
@@ -79,18 +94,17 @@ def _class(
     }
 
 
-def _kernels(c: Constants, kernels: str) -> dict[str, Any]:
-    """Costs of the kernels of today. Without a dot product nothing is reordered."""
-
-    def cost(phase: str, kind: str) -> float:
-        if kernels == "plain" and kind in REPACKED_SINCE["arm"]:
-            return c(f"{phase}/{kind}", f"{phase}/~", f"{phase}/{kind}~/plain")
-        names = [f"{phase}/{kind}", f"{phase}/{kind}/{kernels}"]
-        return c(*names, *([f"{phase}/as stored/{kernels}"] if as_stored(kind, kernels) else []))
-
-    return {
-        phase: {kind: cost(phase, kind) for kind in ("Q4_0", *COSTS[phase])} for phase in PHASES
-    } | {f"{p}_attention": c(f"{p}_attention", f"{p}_attention:{kernels}") for p in PHASES}
+def _kernels(c: Constants, kernels: KernelSet) -> dict[str, Any]:
+    """What Q4_0 reaches of a class's rate with these kernels; of each type, the cost against it."""
+    found: dict[str, Any] = {}
+    for phase in PHASES:
+        base = c.cost("Q4_0", kernels, phase)
+        attention = c(f"{phase}_attention", f"{phase}_attention:{kernels}")
+        found |= {
+            phase: {kind: c.cost(kind, kernels, phase) / base for kind in types()},
+            f"{phase}_rate": 1 / base, f"{phase}_attention": attention / base,
+        }  # fmt: skip
+    return found
 
 
 def _llama_cpp() -> dict[str, Any]:

@@ -106,7 +106,9 @@ class Machine:
     """Of the fastest core."""
     theoretical_gb_per_s: float | None
     read_gb_per_s: float | None
-    """Measured with this number of threads, or with all cores."""
+    """Measured: what memory gives to this number of threads."""
+    one_thread_gb_per_s: float | None
+    """Measured: what one of the fastest cores reads."""
     cache_bytes: float
     """Of the last level, as far as the profile tells."""
     shared_cache_bytes: float
@@ -141,15 +143,28 @@ def machine_of(profile: DeviceProfile, threads: int) -> Machine:
         ghz=cpu.clusters[0].ghz or DEFAULT_GHZ,
         theoretical_gb_per_s=bandwidth.value if bandwidth else None,
         read_gb_per_s=_read_rate(memory, threads),
+        one_thread_gb_per_s=one.value if (one := memory.read_1_thread_gb_per_s) else None,
         cache_bytes=(cpu.l3_cache_mb or 0) * 2**20,
         shared_cache_bytes=(cpu.l3_cache_mb or USUAL_CACHE_MB[name]) * 2**20,
     )
 
 
 def _read_rate(memory: Memory, threads: int) -> float | None:
+    """What memory gives so many threads: between two that were measured, a value between theirs,
+    and no less than it gives to more of them. Where fewer read less, it is they that are the limit,
+    which is another constant."""
     if memory.read_gb_per_s is None:
         return None
-    return (memory.read_gb_per_s_by_threads or {}).get(str(threads), memory.read_gb_per_s.value)
+    rates = {int(n): rate for n, rate in (memory.read_gb_per_s_by_threads or {}).items()}
+    fewer, more = [n for n in rates if n < threads], sorted(n for n in rates if n >= threads)
+    if not more:
+        return memory.read_gb_per_s.value
+    highest = max(rates[n] for n in more)
+    if not fewer or more[0] == threads:
+        return highest
+    few, many = max(fewer), more[0]
+    between = rates[few] + (rates[many] - rates[few]) * (threads - few) / (many - few)
+    return max(between, highest)
 
 
 def cycles_per_s(cpu: Cpu, threads: int) -> float:
@@ -291,8 +306,8 @@ def class_speed(
     return ClassSpeed(
         threads=machine.threads,
         bandwidth_bytes_per_s=scale.bandwidth * GB * _bandwidth(machine, entry, values["model"]),
-        decode_rate=scale.decode * entry["decode_per_cycle"] * clock,
-        prefill_rate=scale.prefill * entry["prefill_per_cycle"] * clock,
+        decode_rate=scale.decode * entry["decode_per_cycle"] * kernels["decode_rate"] * clock,
+        prefill_rate=scale.prefill * entry["prefill_per_cycle"] * kernels["prefill_rate"] * clock,
         layer_s=factors["layer"] * entry["layer_cycles"] / (machine.ghz * 1e9),
         decode_costs=kernels["decode"] | factors["decode"],
         prefill_costs=kernels["prefill"] | factors["prefill"],
@@ -316,7 +331,10 @@ def _bandwidth(machine: Machine, entry: dict[str, Any], model: dict[str, float])
         memory = entry["bandwidth_share"] * 50 * (theoretical / 50) ** model["bandwidth_exponent"]
         if machine.name.startswith("x86"):
             memory *= model["x86_fixed" if machine.fixed else "x86_mobile"]
-    threads = machine.threads * entry["thread_gb_per_s"] * _clock(machine, model)
+    one_thread = entry["thread_gb_per_s"]
+    if machine.one_thread_gb_per_s is not None:
+        one_thread = model["thread"] * machine.one_thread_gb_per_s
+    threads = machine.threads * one_thread * _clock(machine, model)
     q = model["thread_sharpness"]
     total: float = (memory**-q + threads**-q) ** (-1 / q)
     return total
