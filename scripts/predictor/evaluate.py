@@ -77,7 +77,7 @@ def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
         b, d, p = slope[phase, at, own]
         return float(predicted[phase, at]), (b, d, p)
 
-    found = explained(float(problem.measured[phase, at]), predict)
+    found = explained(float(problem.measured[phase, at]), PHASES[phase], predict)
     x[own] = np.log([found.bandwidth, found.decode, found.prefill])
     return x
 

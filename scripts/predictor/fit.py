@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from predictor.kernels import REFERENCES, UNCOUNTED, Phase, cost
+from predictor.kernels import REFERENCES, Phase, cost, is_counted
 from predictor.plausible import (
     ATTENTION_SPREAD,
     CENTRES,
@@ -364,9 +364,8 @@ def cost_terms(row: Row, kind: str, phase: Phase) -> list[tuple[str, float, floa
     name, kernels = row.kernels[phase][kind], row.machine.kernels
     terms = []
     if name != "Q4_0" or kernels not in REFERENCES:
-        centre = cost(name, kernels, phase)
-        spread = UNCOUNTED_SPREAD if centre is None else KERNEL_SPREAD
-        terms.append((f"{phase}/{name}/{kernels}", centre or UNCOUNTED[phase][kind], spread))
+        spread = KERNEL_SPREAD if is_counted(kind, kernels) else UNCOUNTED_SPREAD
+        terms.append((f"{phase}/{name}/{kernels}", cost(name, kernels, phase), spread))
         terms.append((f"{phase}/{kind}", 1.0, TYPE_SPREAD))
     if row.engine == "llamafile":
         terms.append((f"{phase}/llamafile", 1.0, 0.3))

@@ -57,8 +57,9 @@ TILED_SINCE = "2026-09"
 REFERENCES = ("dotprod", "avx2", "avx512")
 """Sets whose Q4_0 costs are relative to: the first on all of ARM, the others to their own."""
 
-UNCOUNTED = {"decode": {"BF16": 1.2}, "prefill": {"BF16": 2.2}}
-"""Assumed on ARM: which instructions multiply these differs between cores of one set."""
+UNCOUNTED = {"BF16": {"decode": 1.2, "prefill": 2.2}}
+"""Assumed on ARM, against Q4_0 of the same set: which instructions multiply these differs between
+cores of one set."""
 
 
 def kernel(kind: str, kernels: KernelSet, date: str, phase: Phase) -> str:
@@ -69,21 +70,26 @@ def kernel(kind: str, kernels: KernelSet, date: str, phase: Phase) -> str:
     return kind if since is None or date >= since else f"{kind}~"
 
 
-def cost(name: str, kernels: KernelSet, phase: Phase) -> float | None:
-    """Of a multiply-add with a kernel, relative to Q4_0's (`REFERENCES`); None if not known."""
-    of = _time(name, kernels, phase)
-    reference = _time("Q4_0", kernels if kernels in REFERENCES else REFERENCES[0], phase)
-    assert reference is not None
-    return None if of is None else of / reference
+def cost(name: str, kernels: KernelSet, phase: Phase) -> float:
+    """Of a multiply-add with a kernel, relative to Q4_0's of `REFERENCES`."""
+    reference = kernels if kernels in REFERENCES else REFERENCES[0]
+    return _time(name, kernels, phase) / _time("Q4_0", reference, phase)
+
+
+def is_counted(kind: str, kernels: KernelSet) -> bool:
+    """Whether `kernels.csv` has this type in this set."""
+    return (kernels, kind, "stored", "1") in _table()
 
 
 def types() -> list[str]:
     """All weight types that are known."""
-    return [*dict.fromkeys(key[1] for key in _table()), *UNCOUNTED["decode"]]
+    return list(dict.fromkeys(key[1] for key in _table()))
 
 
-def _time(name: str, kernels: KernelSet, phase: Phase) -> float | None:
+def _time(name: str, kernels: KernelSet, phase: Phase) -> float:
     kind = name.removesuffix("~")
+    if not is_counted(kind, kernels):
+        return UNCOUNTED[kind][phase] * _time("Q4_0", kernels, phase)
     layouts = ["stored"] if name.endswith("~") else ["reordered", "tiled", "stored"]
     many = "1" if phase == "decode" else "many"
     for tokens in (many, "1"):  # Where nothing is gained from many, each takes as long as one.
@@ -91,7 +97,7 @@ def _time(name: str, kernels: KernelSet, phase: Phase) -> float | None:
             found = _table().get((kernels, kind, layout, tokens))
             if found is not None:
                 return found
-    return None
+    raise KeyError(name)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from predictor.evaluate import METHODS, PHASES
 from predictor.fit import RUNTIMES, THREAD_SHARPNESS, Problem
-from predictor.kernels import REFERENCES, UNCOUNTED, Phase, cost, kernel, types
+from predictor.kernels import REFERENCES, Phase, cost, kernel, types
 from predictor.rows import Row
 
 from edgegauge.device import DeviceProfile
@@ -48,8 +48,7 @@ class Constants:
         name = f"{phase}/{kernel(kind, kernels, TODAY, phase)}/{kernels}"
         if name in self._index:
             return self(name, f"{phase}/{kind}")
-        counted = cost(kind, kernels, phase) or UNCOUNTED[phase][kind]
-        return counted * self(f"{phase}/{kind}")
+        return cost(kind, kernels, phase) * self(f"{phase}/{kind}")
 
 
 def document(

@@ -25,18 +25,19 @@ from edgegauge.speed import ClassSpeed, Estimate, Machine, Scale, class_speed, m
 from edgegauge.transfer import transferred
 from edgegauge.work import Work, work_of
 
-BETWEEN_DEVICES, ROW_NOISE = 0.2, 0.13
+Phase = Literal["decode", "prefill"]
+
+BETWEEN_DEVICES = 0.2
+ROW_NOISE: dict[Phase, float] = {"decode": 0.1, "prefill": 0.13}
 """Standard deviations in natural logarithm of what devices of a class differ by in a constant, and
-of one row of a device against its others. With the profile alone the errors of published rows
-scatter by 0.10 (decode) and 0.12 (prefill) within a device; the mean errors of devices, of which
-half are below 0.14, by 0.23."""
+of one row of a device against its others: so the errors of published rows with the profile alone
+scatter between devices (half of their mean errors are below 0.14) and within one."""
 
 TYPICAL_WEIGHTS = 2e9
 """Multiplied for a token of the models that people ask for most on a device."""
 
 FORMATS = {"llama.cpp": "gguf", "onnxruntime": "onnx", "litert": "tflite"}
 
-Phase = Literal["decode", "prefill"]
 Slopes = tuple[float, float, float]
 """Derivatives of the logarithm of a speed by those of a Scale's bandwidth, decode and prefill."""
 
@@ -46,14 +47,14 @@ Prediction = tuple[float, Slopes]
 STEP = 1e-4
 
 
-def explained(measured: float, predict: Callable[[Scale], Prediction]) -> Scale:
-    """How a device differs from its class by a speed measured on it (its logarithm)."""
+def explained(measured: float, phase: Phase, predict: Callable[[Scale], Prediction]) -> Scale:
+    """How a device differs from its class by a speed of a phase measured on it (its logarithm)."""
     at = [0.0, 0.0, 0.0]
     for _ in range(3):  # Little changes after that.
         predicted, slopes = predict(Scale(**_factors(at)))
         missing = measured - predicted + sum(s * a for s, a in zip(slopes, at, strict=True))
         steep = [slope * BETWEEN_DEVICES**2 for slope in slopes]
-        whole = sum(s * t for s, t in zip(slopes, steep, strict=True)) + ROW_NOISE**2
+        whole = sum(s * t for s, t in zip(slopes, steep, strict=True)) + ROW_NOISE[phase] ** 2
         at = [s * missing / whole for s in steep]
     return Scale(**_factors(at))
 
@@ -173,7 +174,7 @@ def _moved(phase: Phase, row: _Row, machine: Machine, runtime: str) -> ClassSpee
     stated = row.stated
     rate = stated.decode_tok_per_s if phase == "decode" else stated.prefill_tok_per_s
     assert rate is not None
-    scale = explained(math.log(rate), lambda scale: row.predict(phase, scale))
+    scale = explained(math.log(rate), phase, lambda scale: row.predict(phase, scale))
     moved = class_speed(machine, runtime, scale)
     what = f"{stated.model} {stated.recipe}, {stated.threads} threads, {rate:g} tok/s"
     source = f"{moved.source}; moved by one row: {what} ({stated.source})"
