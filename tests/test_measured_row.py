@@ -79,7 +79,7 @@ def test_users_get_the_method_whose_errors_are_published(
     moved = measured_speed(DeviceProfile.model_validate(values), row.machine, "llama.cpp")
     assert moved is not None
     k = ("decode", "prefill").index(phase)
-    predicted, _ = problem.logs(module.evaluate.adapted(problem, x, k, at))
+    predicted, _ = problem.logs(module.evaluate.adapted(problem, x, device, [at, at]))
     for i in mine:
         work = rows[i].work
         if phase == "decode":

@@ -12,12 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from predictor.fit import Problem
 from predictor.rows import OWN_MACHINE, PHASES, Row
 
-from edgegauge.measured_row import Prediction, explained, unlikeness
+from edgegauge.measured_row import Prediction, Seen, explained, unlikeness
 from edgegauge.recipe import GGUF_RECIPES
 from edgegauge.speed import PARTS, Scale
 
@@ -50,34 +51,39 @@ def held_out(problem: Problem, say: Callable[[str], None]) -> Errors:
         x[own] = 0.0
         mine = np.flatnonzero(devices == device)
         errors["profile"][:, mine] = (problem.logs(x)[0] - problem.measured)[:, mine]
-        for phase in range(2):
-            known = [int(i) for i in mine if not np.isnan(problem.measured[phase, i])]
-            at = calibration_row(rows, known)
-            if at is not None and len(known) > 1:
-                moved = problem.logs(adapted(problem, x, phase, at))[0] - problem.measured
-                rest = [i for i in known if i != at]
-                errors["one row"][phase, rest] = moved[phase, rest]
+        known = [[int(i) for i in mine if not np.isnan(of[i])] for of in problem.measured]
+        # A device of one row has none left to be judged by.
+        chosen = [calibration_row(rows, of) if len(of) > 1 else None for of in known]
+        moved = problem.logs(adapted(problem, x, device, chosen))[0] - problem.measured
+        for phase, (of, at) in enumerate(zip(known, chosen, strict=True)):
+            rest = [i for i in of if at not in (None, i)]
+            errors["one row"][phase, rest] = moved[phase, rest]
         say(device)
     problem.know_bandwidths(problem.devices)
     published = sum(row.device != OWN_MACHINE for row in rows)
     return {method: found[:, :published] for method, found in errors.items()}
 
 
-def adapted(problem: Problem, x: np.ndarray, phase: int, at: int) -> np.ndarray:
-    """The constants with the device's own parameters moved so that its row `at` is explained, by
-    the package's own code."""
-    device = problem.rows[at].device
+def adapted(
+    problem: Problem, x: np.ndarray, device: str, chosen: Sequence[int | None]
+) -> np.ndarray:
+    """The constants with a device's own parameters moved so that the chosen row of each phase is
+    explained, by the package's own code."""
     names = [f"{name}@{device}" for name in ("bandwidth", "decode", "prefill")]
     own = [problem.parameters.index[name] for name in names]
     x = x.copy()
 
-    def predict(scale: Scale) -> Prediction:
+    def predict(phase: int, at: int, scale: Scale) -> Prediction:
         x[own] = np.log([scale.bandwidth, scale.decode, scale.prefill])
         predicted, slope = problem.logs(x)
         b, d, p = slope[phase, at, own]
         return float(predicted[phase, at]), (b, d, p)
 
-    found = explained(float(problem.measured[phase, at]), PHASES[phase], predict)
+    found = explained([
+        Seen(PHASES[k], float(problem.measured[k, at]), partial(predict, k, at))
+        for k, at in enumerate(chosen)
+        if at is not None
+    ])  # fmt: skip
     x[own] = np.log([found.bandwidth, found.decode, found.prefill])
     return x
 

@@ -3,9 +3,10 @@
 A profile may hold what somebody measured on this device, for example with llama-bench: a model,
 its recipe, threads, tokens per second (`[[measured]]`). The factors by which the device differs
 from its class (`Scale`) are then set so that the prior explains the row: each as far as it counts
-in the row's time, and not the whole way, since a row is uncertain. Decode and prefill are moved
-apart, each by its own speed. Of several rows the one counts that is most like what people ask for
-(`unlikeness`).
+in the row's time, and not the whole way, since a row is uncertain. Both speeds of a row count: how
+fast a prompt is read tells what the cores do, so that the rest of a token's time is memory. A kind
+of speed that no row has is left alone. Of several rows the one counts that is most like what people
+ask for (`unlikeness`).
 
 `scripts/validate_predictor` judges the same code by published rows: *with one row* in
 docs/explanation/prediction.md.
@@ -14,7 +15,7 @@ docs/explanation/prediction.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,11 +28,13 @@ from edgegauge.work import Work, work_of
 
 Phase = Literal["decode", "prefill"]
 
-BETWEEN_DEVICES = 0.2
-ROW_NOISE: dict[Phase, float] = {"decode": 0.1, "prefill": 0.13}
-"""Standard deviations in natural logarithm of what devices of a class differ by in a constant, and
-of one row of a device against its others: so the errors of published rows with the profile alone
-scatter between devices (half of their mean errors are below 0.14) and within one."""
+BANDWIDTH_SPREAD, CORE_SPREAD, PHASE_SPREAD = 0.3, 0.1, 0.05
+"""Standard deviations in natural logarithm of what devices of a class differ by: in bandwidth, in
+what their cores do, and in each kind of speed alone."""
+
+ROW_NOISE: dict[Phase, float] = {"decode": 0.1, "prefill": 0.2}
+"""The same of one row of a device against its others. Prompts differ more, by the kernel that a
+weight type has."""
 
 TYPICAL_WEIGHTS = 2e9
 """Multiplied for a token of the models that people ask for most on a device."""
@@ -47,16 +50,45 @@ Prediction = tuple[float, Slopes]
 STEP = 1e-4
 
 
-def explained(measured: float, phase: Phase, predict: Callable[[Scale], Prediction]) -> Scale:
-    """How a device differs from its class by a speed of a phase measured on it (its logarithm)."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A speed that was measured on a device."""
+
+    phase: Phase
+    measured: float
+    """Logarithm of tokens per second."""
+    predict: Callable[[Scale], Prediction]
+    """What a device that differs from its class by a scale is expected to reach."""
+
+
+def explained(seen: Sequence[Seen]) -> Scale:
+    """How a device differs from its class by these speeds: the most likely factors, where those of
+    devices scatter around 1 and rows around what their device does."""
     at = [0.0, 0.0, 0.0]
-    for _ in range(3):  # Little changes after that.
-        predicted, slopes = predict(Scale(**_factors(at)))
-        missing = measured - predicted + sum(s * a for s, a in zip(slopes, at, strict=True))
-        steep = [slope * BETWEEN_DEVICES**2 for slope in slopes]
-        whole = sum(s * t for s, t in zip(slopes, steep, strict=True)) + ROW_NOISE[phase] ** 2
-        at = [s * missing / whole for s in steep]
+    for _ in range(4):  # Little changes after that.
+        found, spread = [0.0, 0.0, 0.0], _prior()
+        for each in seen:
+            predicted, slopes = each.predict(Scale(**_factors(at)))
+            away = sum(s * (f - a) for s, f, a in zip(slopes, found, at, strict=True))
+            steep = [sum(c * s for c, s in zip(row, slopes, strict=True)) for row in spread]
+            noise = ROW_NOISE[each.phase] ** 2
+            whole = sum(s * t for s, t in zip(slopes, steep, strict=True)) + noise
+            gain = [t / whole for t in steep]
+            missing = each.measured - predicted - away
+            found = [f + g * missing for f, g in zip(found, gain, strict=True)]
+            spread = [
+                [c - g * t for c, t in zip(row, steep, strict=True)]
+                for row, g in zip(spread, gain, strict=True)
+            ]
+        at = found
     return Scale(**_factors(at))
+
+
+def _prior() -> list[list[float]]:
+    """Covariance of the logarithms of a device's factors."""
+    core, alone = CORE_SPREAD**2, PHASE_SPREAD**2
+    bandwidth = [BANDWIDTH_SPREAD**2, 0.0, 0.0]
+    return [bandwidth, [0.0, core + alone, core], [0.0, core, core + alone]]
 
 
 def _factors(logarithms: list[float]) -> dict[str, float]:
@@ -75,7 +107,7 @@ def unlikeness(work: Work, recipe: str, threads: int, most: int, *, both: bool) 
 
 @dataclass(frozen=True, slots=True)
 class RowSpeed:
-    """A class prior moved for each speed by its own row. A SpeedModel."""
+    """A class prior moved by rows, where there are any of a kind of speed. A SpeedModel."""
 
     for_decode: ClassSpeed
     for_prefill: ClassSpeed
@@ -107,14 +139,17 @@ def measured_speed(profile: DeviceProfile, machine: Machine, runtime: str) -> Ro
     if not rows:
         return None
     untouched = transferred(profile, machine, runtime) or class_speed(machine, runtime)
-    decode = [r for r in rows if r.stated.decode_tok_per_s]
-    prefill = [r for r in rows if r.stated.prefill_tok_per_s]
-    return RowSpeed(
-        _moved("decode", min(decode, key=_Row.unlikeness), machine, runtime)
-        if decode else untouched,
-        _moved("prefill", min(prefill, key=_Row.unlikeness), machine, runtime)
-        if prefill else untouched,
-    )  # fmt: skip
+    chosen: dict[Phase, _Row] = {}
+    for phase in ROW_NOISE:
+        known = [row for row in rows if row.rate(phase)]
+        if known:
+            chosen[phase] = min(known, key=_Row.unlikeness)
+    scale = explained([row.seen(phase) for phase, row in chosen.items()])
+    moved = {
+        phase: _moved(phase, row, class_speed(machine, runtime, scale), machine, runtime)
+        for phase, row in chosen.items()
+    }
+    return RowSpeed(moved.get("decode", untouched), moved.get("prefill", untouched))
 
 
 def row_problems(profile: DeviceProfile) -> list[str]:
@@ -147,6 +182,17 @@ class _Row:
         threads = self.stated.threads
         return unlikeness(self.work, self.stated.recipe, threads, most, both=both)
 
+    def rate(self, phase: Phase) -> float | None:
+        """Tokens per second."""
+        stated = self.stated
+        return stated.decode_tok_per_s if phase == "decode" else stated.prefill_tok_per_s
+
+    def seen(self, phase: Phase) -> Seen:
+        """This speed, which the row has."""
+        rate = self.rate(phase)
+        assert rate is not None
+        return Seen(phase, math.log(rate), lambda scale: self.predict(phase, scale))
+
     def predict(self, phase: Phase, scale: Scale) -> Prediction:
         """Of a phase's speed in this row, on a device that differs from its class by `scale`."""
         machine = machine_of(self.profile, self.stated.threads)
@@ -168,17 +214,15 @@ class _Row:
         return value, (b, d, p)
 
 
-def _moved(phase: Phase, row: _Row, machine: Machine, runtime: str) -> ClassSpeed:
-    """The prior moved by one speed of a row, with the interval of the method. Another runtime than
-    llama.cpp keeps its own, for which nobody published enough rows."""
+def _moved(
+    phase: Phase, row: _Row, speed: ClassSpeed, machine: Machine, runtime: str
+) -> ClassSpeed:
+    """A moved prior that names the row of a speed, with the interval of the method. Another runtime
+    than llama.cpp keeps its own, for which nobody published enough rows."""
     stated = row.stated
-    rate = stated.decode_tok_per_s if phase == "decode" else stated.prefill_tok_per_s
-    assert rate is not None
-    scale = explained(math.log(rate), phase, lambda scale: row.predict(phase, scale))
-    moved = class_speed(machine, runtime, scale)
-    what = f"{stated.model} {stated.recipe}, {stated.threads} threads, {rate:g} tok/s"
-    source = f"{moved.source}; moved by one row: {what} ({stated.source})"
-    moved = replace(moved, source=source)
+    what = f"{stated.model} {stated.recipe}, {stated.threads} threads, {row.rate(phase):g} tok/s"
+    source = f"{speed.source}; moved by one row: {what} ({stated.source})"
+    moved = replace(speed, source=source)
     if runtime != "llama.cpp":
         return moved
     low, high = priors()["class"][machine.name][f"measured_{phase}_interval"]
