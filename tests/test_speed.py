@@ -21,6 +21,7 @@ from edgegauge.speed import (
     class_speed,
     cycles_per_s,
     machine_of,
+    memory_rate,
     priors,
     read_again,
     streamed,
@@ -213,6 +214,24 @@ def test_a_machine_that_describes_itself_is_found_too():
     assert "of Framework Laptop 13" in speed_model(pc, "llama.cpp").decode(work, 64).source
     slotted = speed_model(changed(pc, memory__read_gb_per_s=read), "llama.cpp").decode(work, 64)
     assert "measured read rate" in slotted.source and "of Framework" not in slotted.source
+
+
+def test_memory_gives_few_threads_no_less_than_many():
+    """A loop that reads less with one thread has met that thread's limit, not the memory's."""
+    rates = {"1": 9.0, "2": 13.0, "4": 11.0}
+    assert [memory_rate(11.5, rates, n) for n in (1, 2, 3, 4, 8)] == [13, 13, 12, 11, 11.5]
+    assert memory_rate(11.5, {}, 2) == 11.5 and memory_rate(None, {}, 2) is None
+
+
+def test_what_one_core_was_measured_to_read_counts_where_one_reads():
+    board = changed(load("orange-pi-5-8gb"), memory__llm_decode_gb_per_s=None)
+    work = work_of(spec_of("llama-3.2-1b"), "f16")
+    slow = {"value": 6.0, "source": "a loop on one core"}
+    other = changed(board, memory__read_1_thread_gb_per_s=slow)
+    one, four = ([class_speed(machine_of(p, n)).decode_s(work, 0) for p in (board, other)]
+                 for n in (1, 4))  # fmt: skip
+    assert one[1] > 2 * one[0]
+    assert four[1] < 1.3 * four[0]
 
 
 def test_a_stated_decode_rate_sets_the_scale():

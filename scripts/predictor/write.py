@@ -155,13 +155,13 @@ def _device(c: Constants, name: str, profile: DeviceProfile, rows: Sequence[Row]
 
 
 def _read_rates(profile: DeviceProfile) -> dict[str, Any]:
-    rate = profile.memory.read_gb_per_s
+    memory = profile.memory
+    one, rate = memory.read_1_thread_gb_per_s, memory.read_gb_per_s
+    found: dict[str, Any] = {"read_1_thread_gb_per_s": one.value} if one else {}
     if rate is None:
-        return {}
-    return {
-        "read_gb_per_s": rate.value,
-        "read_gb_per_s_by_threads": profile.memory.read_gb_per_s_by_threads or {},
-    }
+        return found
+    by_threads = memory.read_gb_per_s_by_threads or {}
+    return found | {"read_gb_per_s": rate.value, "read_gb_per_s_by_threads": by_threads}
 
 
 def _interval(half: float) -> list[float]:

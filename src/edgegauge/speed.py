@@ -24,7 +24,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple, Protocol
 
-from edgegauge.device import Cpu, DeviceProfile, Memory
+from edgegauge.device import Cpu, DeviceProfile
 from edgegauge.footprint import UBATCH
 from edgegauge.units import GB
 from edgegauge.work import Work
@@ -142,23 +142,27 @@ def machine_of(profile: DeviceProfile, threads: int) -> Machine:
         cycles_per_s=cycles_per_s(cpu, threads),
         ghz=cpu.clusters[0].ghz or DEFAULT_GHZ,
         theoretical_gb_per_s=bandwidth.value if bandwidth else None,
-        read_gb_per_s=_read_rate(memory, threads),
+        read_gb_per_s=memory_rate(
+            memory.read_gb_per_s.value if memory.read_gb_per_s else None,
+            memory.read_gb_per_s_by_threads or {},
+            threads,
+        ),
         one_thread_gb_per_s=one.value if (one := memory.read_1_thread_gb_per_s) else None,
         cache_bytes=(cpu.l3_cache_mb or 0) * 2**20,
         shared_cache_bytes=(cpu.l3_cache_mb or USUAL_CACHE_MB[name]) * 2**20,
     )
 
 
-def _read_rate(memory: Memory, threads: int) -> float | None:
-    """What memory gives so many threads: between two that were measured, a value between theirs,
-    and no less than it gives to more of them. Where fewer read less, it is they that are the limit,
-    which is another constant."""
-    if memory.read_gb_per_s is None:
-        return None
-    rates = {int(n): rate for n, rate in (memory.read_gb_per_s_by_threads or {}).items()}
+def memory_rate(
+    all_cores: float | None, by_threads: dict[str, float], threads: int
+) -> float | None:
+    """What memory gives so many threads, of the rates that were read: between two numbers of
+    threads a value between theirs, and no less than it gives to more of them. Where fewer read
+    less, it is they that are the limit, which is another constant."""
+    rates = {int(n): rate for n, rate in by_threads.items()}
     fewer, more = [n for n in rates if n < threads], sorted(n for n in rates if n >= threads)
     if not more:
-        return memory.read_gb_per_s.value
+        return all_cores
     highest = max(rates[n] for n in more)
     if not fewer or more[0] == threads:
         return highest

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgegauge.device import DeviceProfile
-from edgegauge.speed import ClassSpeed, Machine, Scale, class_speed, priors
+from edgegauge.speed import ClassSpeed, Machine, Scale, class_speed, memory_rate, priors
 from edgegauge.units import GB
 from edgegauge.work import Work
 
@@ -37,14 +37,17 @@ def transferred(profile: DeviceProfile, machine: Machine, runtime: str) -> Class
     entry = _published(profile)
     if entry is not None:
         # The factors belong to the facts that they were fitted with.
-        by_threads = entry.get("read_gb_per_s_by_threads", {})
-        rate = by_threads.get(str(machine.threads), entry.get("read_gb_per_s"))
+        rate = memory_rate(
+            entry.get("read_gb_per_s"), entry.get("read_gb_per_s_by_threads", {}), machine.threads
+        )
         scale = Scale(
             bandwidth=entry["bandwidth"], decode=entry["decode"], prefill=entry["prefill"]
         )
         theirs = replace(
-            machine, read_gb_per_s=rate, theoretical_gb_per_s=entry.get("bandwidth_gb_per_s")
-        )
+            machine, read_gb_per_s=rate,
+            one_thread_gb_per_s=entry.get("read_1_thread_gb_per_s"),
+            theoretical_gb_per_s=entry.get("bandwidth_gb_per_s"),
+        )  # fmt: skip
         moved = class_speed(theirs, runtime, scale)
         how = f"scaled to {entry['evidence']} of {entry['name']}"
         return _with_intervals(moved, machine, runtime, how, prefill=entry["has_prefill"])
