@@ -214,7 +214,7 @@ def _known_work(name: str) -> str:
 
 
 KINDS_OF_WORK = (
-    "layer|token|attention|keys|keys past|activations|pass|call"
+    "layer|token|attention|keys|keys past|keys cut|activations|pass|call"
     "|(Q|IQ|INT|BF|F)[0-9][A-Z0-9_/]{0,12}( past)?"
 )
 """What a calibration has costs of; `edgegauge.calibration` says what each is."""
