@@ -266,7 +266,34 @@ def test_errors_widen_the_interval() -> None:
         (e.high - e.low) / e.seconds for s in (sure, unsure, noisy) for e in [s.decode(smollm(), 8)]
     ]
     assert widths[0] < min(widths[1:])
-    assert 0.07 < widths[0] < 0.09  # 2 x 1.28 x 3.2 %
+    assert 0.12 < widths[0] < 0.14  # 2 x 1.28 x 5.1 %
+
+
+def test_errors_that_are_opposite_cancel() -> None:
+    values = coefficients({"Q4_0": 1e-11, "layer": 1e-3}, error=0.1)
+    terms = {"Q4_0": 1e8, "layer": 1.0}  # a millisecond each, with an error of a tenth
+    for correlation, expected in ((-1.0, 0.0), (0.0, 2e-8), (1.0, 4e-8)):
+        seconds, variance = Costs(values, [[], [correlation]]).seconds(terms)
+        assert seconds == pytest.approx(2e-3)
+        assert variance == pytest.approx(expected, abs=1e-20)
+
+
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_what_was_run_is_known_as_well_as_its_runs(runtime: str) -> None:
+    scatter = 0.02
+    decode, prefill = Costs(coefficients(DECODE)), Costs(coefficients(PREFILL))
+    rows = list(timings(runtime, decode, prefill, scatter))
+    found, _ = fitted(runtime, rows, CACHE)
+    costs = Costs(found.coefficients, found.correlations)
+    sure = 0
+    for row in rows:
+        terms = decode_work(row.work, row.depth, CACHE, HABITS[runtime])
+        seconds, variance = costs.seconds(terms)
+        others = {name: n for name, n in terms.items() if name not in found.coefficients}
+        if costs.seconds(others)[0] < 0.01 * seconds:  # else another type stands in, less sure
+            assert variance**0.5 / seconds < 1.5 * scatter
+            sure += 1
+    assert sure > len(rows) / 2
 
 
 def test_an_estimate_is_quick() -> None:
@@ -308,6 +335,7 @@ def test_a_profile_holds_calibrations_by_runtime(profile: dict[str, Any]) -> Non
         ({"decode": {"bytes": {"value": 1.0, "error": 0.0}}}, "decode.bytes"),
         ({"decode_residual": float("inf")}, "decode_residual"),
         ({"source": ""}, "source"),
+        ({"prefill_correlations": [[2.0]]}, "prefill_correlations.0.0: must be <= 1"),
     ],
 )
 def test_what_is_no_calibration_is_said(
@@ -317,3 +345,9 @@ def test_what_is_no_calibration_is_said(
     with pytest.raises(InputError) as caught:
         parse(profile, DeviceProfile, "a test")
     assert f"calibration.llama.cpp.{said}" in str(caught.value)
+
+
+def test_correlations_are_one_row_for_each_kind_of_work(profile: dict[str, Any]) -> None:
+    profile["calibration"]["llama.cpp"]["decode_correlations"] = [[], [0.5]]
+    with pytest.raises(InputError, match=f"of {len(DECODE)} kinds of work are rows of 0, 1"):
+        parse(profile, DeviceProfile, "a test")

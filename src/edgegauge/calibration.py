@@ -22,14 +22,15 @@ for; `calibrate.py` fits a coefficient to each and writes it into the profile, a
     pass, call           a layer, and all else, per piece of the prompt that is computed at once
 
 The interval (80 %) comes from the errors of the coefficients, from the residuals of their fit, and
-from how far other models are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`).
+from how far other models are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`). Errors of costs
+that models have together are opposite, and a sum knows better than its parts: hence correlations.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgegauge.device import Calibration, Coefficient
@@ -37,7 +38,7 @@ from edgegauge.speed import Estimate
 from edgegauge.tflite_spans import CONTEXT, PIECE, spans_of
 from edgegauge.work import Work
 
-UNSEEN_DECODE = 0.03
+UNSEEN_DECODE = 0.05
 UNSEEN_PREFILL = 0.05
 """Standard deviation that models which no calibration saw add to what is known of the costs. With
 it, 71 to 94 % of the workloads of `scripts/validate_calibration` are in the 80 % interval, by
@@ -178,8 +179,18 @@ class Costs(dict[str, tuple[float, float]]):
     """Kind of work: seconds per unit and their error; a weight type that was not run takes the
     cost of the `nearest`, and what reading it adds by its bits."""
 
-    def __init__(self, coefficients: dict[str, Coefficient]) -> None:
+    def __init__(
+        self, coefficients: dict[str, Coefficient], correlations: Sequence[Sequence[float]] = ()
+    ) -> None:
         super().__init__({name: (c.value, c.error) for name, c in coefficients.items()})
+        names = sorted(coefficients)
+        self._together = [
+            (name, other, correlation)
+            for name, row in zip(names, correlations, strict=False)
+            for other, correlation in zip(names, row, strict=False)
+            if correlation
+        ]
+        """Pairs of kinds, and the correlation of their errors."""
 
     def __missing__(self, kind: str) -> tuple[float, float]:
         found = nearest(kind, list(self))
@@ -193,11 +204,16 @@ class Costs(dict[str, tuple[float, float]]):
     def seconds(self, terms: Terms) -> tuple[float, float]:
         """The time that this work takes, and its variance by the errors alone."""
         total = variance = 0.0
+        errors: Terms = {}
         for name, amount in terms.items():
             value, error = self[name]
             total += amount * value
-            variance += (amount * error) ** 2
-        return total, variance
+            errors[name] = amount * error
+            variance += errors[name] ** 2
+        for one, other, correlation in self._together:
+            if one in errors and other in errors:
+                variance += 2 * correlation * errors[one] * errors[other]
+        return total, max(variance, 0.0)  # rounded correlations may say less than nothing
 
 
 def nearest(kind: str, names: Iterable[str]) -> tuple[str, float] | None:
@@ -238,8 +254,8 @@ class CalibratedSpeed:
         self.threads = calibration.threads
         self._habits = HABITS[runtime]
         self._cache_bytes = calibration.cache_bytes
-        self._decode = Costs(calibration.decode)
-        self._prefill = Costs(calibration.prefill)
+        self._decode = Costs(calibration.decode, calibration.decode_correlations)
+        self._prefill = Costs(calibration.prefill, calibration.prefill_correlations)
         self._decode_spread = math.hypot(UNSEEN_DECODE, calibration.decode_residual)
         self._prefill_spread = math.hypot(UNSEEN_PREFILL, calibration.prefill_residual)
         doubt = "" if calibration.trustworthy else ", disturbed"
