@@ -14,8 +14,7 @@ from edgegauge.calibration_shapes import SHAPES
 
 MACHINES = ("epyc-avx2", "epyc-avx512")
 RUNTIMES = ("llama.cpp", "onnxruntime", "litert")
-RUN = [(m, r) for m in MACHINES for r in RUNTIMES if (m, r) != ("epyc-avx512", "llama.cpp")]
-"""Machine and runtime of the stored runs."""
+RUN = [(machine, runtime) for machine in MACHINES for runtime in RUNTIMES]
 
 
 @pytest.fixture(scope="module")
