@@ -1,12 +1,13 @@
-"""Calibrations of one machine and models that they did not see: the runs, and the errors.
+"""Calibrations of a machine and models that they did not see: the runs, and the errors.
 
-    run_missing("litert", 1, stored_runs())    # runs that the file lacks, kept one by one
-    judged("litert", stored_runs())            # predicted against measured, by unseen workload
+    run_missing("litert", 1, path)             # runs that the file lacks, kept one by one
+    judged("litert", stored_runs(path))        # predicted against measured, by unseen workload
 
-`tests/data/calibration_here.csv` has a line for each process: of the models of a calibration
-(`calibration_shapes.py`) and of twelve others in three recipes with two prompt lengths. Both are
-run by the same code, there and back again until the two fastest runs agree. The calibration is made
-again from its runs whenever it is asked for, so that its arithmetic may change.
+`tests/data/calibration` has a file for each machine, and that a line for each process: of the
+models of a calibration (`calibration_shapes.py`) and of twelve others in three recipes with two
+prompt lengths. Both are run by the same code, there and back again until the two fastest runs
+agree. The calibration is made again from its runs whenever it is asked for, so that its arithmetic
+may change.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import csv
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -44,7 +45,7 @@ from edgegauge.model import ModelSpec
 from edgegauge.speed import Estimate
 from edgegauge.work import work_of
 
-RUNS = Path(__file__).resolve().parents[1] / "tests" / "data" / "calibration_here.csv"
+MACHINES = Path(__file__).resolve().parents[1] / "tests" / "data" / "calibration"
 
 UNSEEN = (
     *SMALLER, "stories42m", "stories110m", "smollm2-135m", "gemma-3-270m", "smollm2-360m",
@@ -111,7 +112,12 @@ def workloads(file_format: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
             yield model, recipe, PROMPTS
 
 
-def stored_runs(path: Path = RUNS) -> list[Run]:
+def stored_machines() -> dict[str, list[Run]]:
+    """The runs of each machine, by its name."""
+    return {path.stem: stored_runs(path) for path in sorted(MACHINES.glob("*.csv"))}
+
+
+def stored_runs(path: Path) -> list[Run]:
     """The runs of a file; none where there is no file."""
     if not path.exists():
         return []
@@ -122,7 +128,7 @@ def stored_runs(path: Path = RUNS) -> list[Run]:
                 for line in csv.DictReader(stream)]  # fmt: skip
 
 
-def append(run: Run, path: Path = RUNS) -> None:
+def append(run: Run, path: Path) -> None:
     """Add a run at the end of the file."""
     new = not path.exists()
     with path.open("a", newline="") as stream:
@@ -133,8 +139,9 @@ def append(run: Run, path: Path = RUNS) -> None:
 
 
 @turn()
-def run_missing(runtime_name: str, threads: int, known: Sequence[Run], path: Path = RUNS) -> None:
-    """Make all models of a runtime in a temporary folder and run what is not known yet."""
+def run_missing(runtime_name: str, threads: int, path: Path) -> None:
+    """Make all models of a runtime in a temporary folder and run what the file lacks."""
+    known = stored_runs(path)
     runtime = installed_runtimes()[runtime_name]
     cache = int(cache_of(detect(measure=None).profile))
     with tempfile.TemporaryDirectory(prefix="edgegauge-") as folder:
@@ -229,43 +236,49 @@ def summary_of(rows: Sequence[Judged], phase: str) -> dict[str, float]:
     }
 
 
-def report(runs: Sequence[Run]) -> str:
-    """Markdown: the errors by runtime, then a line for each model."""
-    runtimes = [name for name in FORMATS if any(run.runtime == name for run in runs)]
-    rows = {name: judged(name, runs) for name in runtimes}
+def report(machines: Mapping[str, Sequence[Run]]) -> str:
+    """Markdown: the errors by machine and runtime, then a line for each runtime and model."""
+    rows = {
+        (machine, runtime): judged(runtime, runs)
+        for machine, runs in machines.items()
+        for runtime in runtimes_of(runs)
+    }
     lines = [
-        "| runtime | workloads, runs | decode: median, 90th percentile | in the interval "
+        "| machine | runtime | workloads, runs | decode: median, 90th percentile | in the interval "
         "| prefill: median, 90th percentile | in the interval |",
-        "|---|---:|---:|---:|---:|---:|",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for name in runtimes:
-        count = sum(run.runtime == name and run.model not in SHAPES for run in runs)
-        cells = [name, f"{len(rows[name])}, {count}"]
+    for (machine, runtime), mine in rows.items():
+        count = sum(r.runtime == runtime and r.model not in SHAPES for r in machines[machine])
+        cells = [machine, runtime, f"{len(mine)}, {count}"]
         for phase in PHASES:
-            found = summary_of(rows[name], phase)
+            found = summary_of(mine, phase)
             cells.append(f"{found['median']:.1%}, {found['p90']:.1%}")
             cells.append(f"{found['coverage']:.0%}")
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| runtime | model | recipes | decode, ms | error, % | prefill, ms | error, % |",
-              "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
-    return "\n".join(lines + [_line(rows[name], model) for name in runtimes for model in UNSEEN])
+    heads = [f"{machine}: {phase}" for machine in machines for phase in PHASES]
+    lines += ["", f"| runtime | model | recipes | {' | '.join(heads)} |",
+              f"|---|---|---|{'---:|' * len(heads)}"]  # fmt: skip
+    for runtime in FORMATS:
+        mine = [rows.get((machine, runtime), []) for machine in machines]
+        lines += [_line(runtime, mine, model) for model in UNSEEN]
+    return "\n".join(lines)
 
 
-def _ms(seconds: float) -> str:
-    """Three digits or more, never an exponent."""
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+def runtimes_of(runs: Sequence[Run]) -> list[str]:
+    """The runtimes that a machine's runs are of."""
+    return [name for name in FORMATS if any(run.runtime == name for run in runs)]
 
 
-def _line(rows: Sequence[Judged], model: str) -> str:
-    """Recipes in order; of each the short and the long prompt."""
-    mine = [row for row in rows if row.model == model]
-    recipes = list(dict.fromkeys(row.recipe for row in mine))
-    cells = [mine[0].runtime, model, ", ".join(recipes)]
-    for phase in PHASES:
-        for value in (
-            lambda row, p=phase: _ms(row.measured[p]),
-            lambda row, p=phase: f"{100 * (row.ratio[p] - 1):+.0f}",
-        ):
-            texts = [" / ".join(value(r) for r in mine if r.recipe == name) for name in recipes]
-            cells.append(", ".join(texts))
+def _line(runtime: str, machines: Sequence[Sequence[Judged]], model: str) -> str:
+    """Percent by machine and phase: recipes in order; of each the short and the long prompt."""
+    *recipes, _ = RECIPES[FORMATS[runtime]]
+    cells = [runtime, model, ", ".join(recipes)]
+    for rows in machines:
+        for phase in PHASES:
+            texts = []
+            for recipe in recipes:
+                mine = [r.ratio[phase] for r in rows if (r.model, r.recipe) == (model, recipe)]
+                texts.append(" / ".join(f"{100 * (ratio - 1):+.0f}" for ratio in mine))
+            cells.append(", ".join(filter(None, texts)))
     return f"| {' | '.join(cells)} |"

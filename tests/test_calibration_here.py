@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from loaded_script import loaded_script
 from stand_in_runtime import StandInRuntime
 
 from edgegauge import calibration_runs
-from edgegauge.calibration_shapes import RECIPES, SHAPES, plan
+from edgegauge.calibration_shapes import SHAPES
 
-MEDIAN = {"decode": 0.06, "prefill": 0.08}
-"""Most that the median error of a runtime may be."""
+MACHINES = ("epyc-avx2", "epyc-avx512")
+RUNTIMES = ("llama.cpp", "onnxruntime", "litert")
+RUN = [(machine, runtime) for machine in MACHINES for runtime in RUNTIMES]
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,33 @@ def here(script):
     return script.here
 
 
-@pytest.mark.parametrize("runtime", ["llama.cpp", "onnxruntime", "litert"])
-def test_unseen_models_are_predicted(here, runtime):
-    rows = here.judged(runtime, here.stored_runs())
+@pytest.fixture(scope="module")
+def machines(here):
+    """The stored runs of each machine."""
+    found = here.stored_machines()
+    assert tuple(found) == MACHINES
+    return found
+
+
+@pytest.mark.parametrize(("machine", "runtime"), RUN)
+def test_unseen_models_are_predicted(script, here, machines, machine, runtime):
+    rows = here.judged(runtime, machines[machine])
     assert len(rows) == 72 and {row.model for row in rows} == set(here.UNSEEN)
-    for phase, most in MEDIAN.items():
+    for phase, most in script.TARGETS.items():
         found = here.summary_of(rows, phase)
         assert found["median"] <= most, phase
-        assert 0.7 <= found["coverage"] <= 0.97, phase
+        assert found["coverage"] >= 0.7, phase
 
 
-@pytest.mark.parametrize("runtime", ["llama.cpp", "onnxruntime", "litert"])
-def test_every_workload_of_the_plan_was_run_twice_at_least(here, runtime):
-    runs = [run for run in here.stored_runs() if run.runtime == runtime]
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_intervals_are_no_wider_than_they_say(here, machines, phase):
+    rows = [row for machine, name in RUN for row in here.judged(name, machines[machine])]
+    assert 0.75 <= here.summary_of(rows, phase)["coverage"] <= 0.95
+
+
+@pytest.mark.parametrize(("machine", "runtime"), RUN)
+def test_every_workload_of_the_plan_was_run_twice_at_least(here, machines, machine, runtime):
+    runs = [run for run in machines[machine] if run.runtime == runtime]
     counts = {key: sum(run.key == key for run in runs) for key in {run.key for run in runs}}
     wanted = {
         (runtime, model, recipe, tokens)
@@ -47,8 +63,6 @@ def test_every_workload_of_the_plan_was_run_twice_at_least(here, runtime):
     }
     assert set(counts) == wanted and min(counts.values()) >= 2
     assert {model for _, model, _, _ in wanted} == {*SHAPES, *here.UNSEEN}
-    assert len({shape for shape, _, _ in plan("gguf")}) == len(SHAPES) == 6
-    assert set(RECIPES) == set(here.FORMATS.values())
 
 
 def test_the_page_has_the_errors_of_today(script):
@@ -63,17 +77,23 @@ def test_only_what_is_lacking_is_run(here, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration_runs, "GENERATED", 4)
     monkeypatch.setattr(calibration_runs, "AGREE", 1e9)
     path = tmp_path / "runs.csv"
-    here.run_missing("llama.cpp", 1, [], path)
+    here.run_missing("llama.cpp", 1, path)
     first = here.stored_runs(path)
     assert [run.prompt_tokens for run in first] == [16, 24, 24, 16]  # there and back again
     assert all(run.decode_s > 0 and run.threads == 1 for run in first)
-    here.run_missing("llama.cpp", 1, first, path)
+    here.run_missing("llama.cpp", 1, path)
     assert here.stored_runs(path) == first
-    here.run_missing("llama.cpp", 1, first[:3], path)
-    assert [run.prompt_tokens for run in here.stored_runs(path)[4:]] == [16]
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
+    here.run_missing("llama.cpp", 1, path)
+    assert [run.prompt_tokens for run in here.stored_runs(path)] == [16, 24, 24, 16]
 
 
-def test_rows_of_a_model_that_has_changed_are_refused(here):
-    run = next(run for run in here.stored_runs() if run.model == "stories42m")
+def test_runs_go_into_a_file_that_is_named(script):
+    result = CliRunner().invoke(script.main, ["--here", "litert"])
+    assert result.exit_code == 2 and "--runs" in result.output
+
+
+def test_rows_of_a_model_that_has_changed_are_refused(here, machines):
+    run = next(run for run in machines["epyc-avx2"] if run.model == "stories42m")
     with pytest.raises(SystemExit, match="stories42m"):
         here.timings([here.Run(**{**run.__dict__, "weight_bytes": 1})] * 2)

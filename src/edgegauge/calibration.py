@@ -1,7 +1,7 @@
 """Speed by calibration: what short runs on the device itself say of every other model.
 
     decode  t = sum(weights x cost of their type) + sum(weights past the cache x what that adds)
-                + layers x t_layer + t_token + attention to the tokens in the cache
+                + layers x t_layer + t_token + activations + attention to the tokens in the cache
     prefill t = tokens x sum(weights x cost of their type) + attention to the tokens before each
                 + tokens x activations + passes x (layers x t_pass + t_call)
                 + the head, for the last token
@@ -16,18 +16,21 @@ for; `calibrate.py` fits a coefficient to each and writes it into the profile, a
     layer, token         what is spent between products, per layer and per token
     attention            a multiply-add with a key or value
     keys, keys past      a byte of keys and values, and what it adds that it comes from memory
-    activations          an element that a layer hands on, about the root of its weights
+    keys cut             what it adds that a byte is copied out of a longer cache first
+    activations          an element that a layer hands on, about the root of its weights: also the
+                         end of each sum of products, so that short rows cost more by the weight
     pass, call           a layer, and all else, per piece of the prompt that is computed at once
 
 The interval (80 %) comes from the errors of the coefficients, from the residuals of their fit, and
-from how far other models are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`).
+from how far other models are from such a fit (`UNSEEN_DECODE`, `UNSEEN_PREFILL`). Errors of costs
+that models have together are opposite, and a sum knows better than its parts: hence correlations.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgegauge.device import Calibration, Coefficient
@@ -35,17 +38,20 @@ from edgegauge.speed import Estimate
 from edgegauge.tflite_spans import CONTEXT, PIECE, spans_of
 from edgegauge.work import Work
 
-UNSEEN_DECODE = 0.03
+UNSEEN_DECODE = 0.05
 UNSEEN_PREFILL = 0.05
 """Standard deviation that models which no calibration saw add to what is known of the costs. With
-it, 71 to 94 % of the workloads of `scripts/validate_calibration` are in the 80 % interval, by
-runtime."""
+it, 80 % (decode) and 87 % (prefill) of the workloads of `scripts/validate_calibration` are in the
+80 % interval, 71 to 100 % by machine and runtime."""
 
 Z_80 = 1.2816
 """Standard deviations to either side that hold 80 % of a normal distribution."""
 
 UNRUN_ERROR = 0.3
 """Of the cost of a weight type that was not run, which is that of the nearest type."""
+
+ROW = 4096
+"""Taken for the block of a type that names none."""
 
 FEW_TOKENS = 8
 """LiteRT: what is left of a prompt and shorter than this is read token by token."""
@@ -84,16 +90,20 @@ PAST = " past"
 
 def decode_work(work: Work, depth: int, cache_bytes: float, habits: Habits) -> Terms:
     """What a token asks for with `depth` tokens in the cache."""
+    cut = 0.0
     if habits.spans:
         seen = habits.span(depth + 1)
         attention = seen * (work.attention_per_token + work.local_attention_per_token)
         keys = seen * (work.kv_bytes_per_token + work.local_kv_bytes_per_token)
+        # XNNPACK copies a span out before it packs it for the product; the whole it only packs.
+        cut = keys if seen < habits.spans[-1] else 0.0
     else:
         attention, keys = work.attention(depth + 1), work.kv_bytes(depth + 1)
     past = past_cache(work.weight_bytes + keys, cache_bytes)
     return {
         **work.weights, **_read(work.weights, past), "layer": work.layers, "token": 1.0,
-        "attention": attention, "keys": keys, "keys" + PAST: past * keys,
+        "activations": _activations(work), "attention": attention,
+        "keys": keys, "keys" + PAST: past * keys, "keys cut": cut,
     }  # fmt: skip
 
 
@@ -115,8 +125,7 @@ def prefill_work(work: Work, tokens: int, habits: Habits) -> Terms:
         keys = 0.0
     terms: Terms = {kind: read * count for kind, count in work.body.items()}
     terms["attention"], terms["keys"] = attention, keys
-    weights = sum(work.body.values())
-    terms["activations"] = read * math.sqrt(weights * work.layers)
+    terms["activations"] = read * _activations(work)
     terms["pass"], terms["call"] = passes * work.layers, passes
     return terms
 
@@ -134,6 +143,11 @@ def last_step(work: Work, tokens: int, cache_bytes: float, habits: Habits) -> Te
     body = work.body
     head = {kind: count - body.get(kind, 0) for kind, count in work.weights.items()}
     return {**head, **_read(head, past_cache(work.weight_bytes, cache_bytes))}
+
+
+def _activations(work: Work) -> float:
+    """Elements that the layers hand on for a token, each about the root of its weights."""
+    return math.sqrt(sum(work.body.values()) * work.layers)
 
 
 def _read(weights: Mapping[str, int], past: float) -> Terms:
@@ -163,10 +177,20 @@ def _triangle(tokens: int) -> float:
 
 class Costs(dict[str, tuple[float, float]]):
     """Kind of work: seconds per unit and their error; a weight type that was not run takes the
-    cost of the one nearest in bits, and what reading it adds by its bits."""
+    cost of the `nearest`, and what reading it adds by its bits."""
 
-    def __init__(self, coefficients: dict[str, Coefficient]) -> None:
+    def __init__(
+        self, coefficients: dict[str, Coefficient], correlations: Sequence[Sequence[float]] = ()
+    ) -> None:
         super().__init__({name: (c.value, c.error) for name, c in coefficients.items()})
+        names = sorted(coefficients)
+        self._together = [
+            (name, other, correlation)
+            for name, row in zip(names, correlations, strict=False)
+            for other, correlation in zip(names, row, strict=False)
+            if correlation
+        ]
+        """Pairs of kinds, and the correlation of their errors."""
 
     def __missing__(self, kind: str) -> tuple[float, float]:
         found = nearest(kind, list(self))
@@ -180,21 +204,34 @@ class Costs(dict[str, tuple[float, float]]):
     def seconds(self, terms: Terms) -> tuple[float, float]:
         """The time that this work takes, and its variance by the errors alone."""
         total = variance = 0.0
+        errors: Terms = {}
         for name, amount in terms.items():
             value, error = self[name]
             total += amount * value
-            variance += (amount * error) ** 2
-        return total, variance
+            errors[name] = amount * error
+            variance += errors[name] ** 2
+        for one, other, correlation in self._together:
+            if one in errors and other in errors:
+                variance += 2 * correlation * errors[one] * errors[other]
+        return total, max(variance, 0.0)  # rounded correlations may say less than nothing
 
 
 def nearest(kind: str, names: Iterable[str]) -> tuple[str, float] | None:
     """Which of these stands in for a weight type that is not among them, and how many times its
-    cost counts: products as they are, reading by the bits. None where nothing does."""
-    bits, past = bits_of(kind), kind.endswith(PAST)
+    cost counts: products as they are, reading by the bits. None where nothing does.
+
+    Nearest in bits, then in the length of blocks; of two as near, the one with more scales.
+    """
+    bits, block, past = bits_of(kind), _block_of(kind), kind.endswith(PAST)
     types = [name for name in names if bits_of(name) and name.endswith(PAST) == past]
     if not bits or not types:
         return None
-    name = min(types, key=lambda name: (abs(bits_of(name) - bits), name))
+
+    def distance(name: str) -> tuple[float, float, int, str]:
+        blocks = abs(math.log2(_block_of(name) / block))
+        return abs(bits_of(name) - bits), blocks, _block_of(name), name
+
+    name = min(types, key=distance)
     return name, bits / bits_of(name) if past else 1.0
 
 
@@ -204,6 +241,12 @@ def bits_of(kind: str) -> int:
     return int(match[1]) if match else 0
 
 
+def _block_of(kind: str) -> int:
+    """How many weights share a scale, where the name of the type says so; else as in a row."""
+    match = re.search(r"/(\d+)", kind)
+    return int(match[1]) if match else ROW
+
+
 class CalibratedSpeed:
     """A SpeedModel from a calibration, for its number of threads."""
 
@@ -211,8 +254,8 @@ class CalibratedSpeed:
         self.threads = calibration.threads
         self._habits = HABITS[runtime]
         self._cache_bytes = calibration.cache_bytes
-        self._decode = Costs(calibration.decode)
-        self._prefill = Costs(calibration.prefill)
+        self._decode = Costs(calibration.decode, calibration.decode_correlations)
+        self._prefill = Costs(calibration.prefill, calibration.prefill_correlations)
         self._decode_spread = math.hypot(UNSEEN_DECODE, calibration.decode_residual)
         self._prefill_spread = math.hypot(UNSEEN_PREFILL, calibration.prefill_residual)
         doubt = "" if calibration.trustworthy else ", disturbed"

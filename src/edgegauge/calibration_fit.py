@@ -6,8 +6,8 @@
 Times are positive sums of positive costs, so the fit is least squares without negative coefficients
 (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23), on relative errors: a model
 of a millisecond per token counts as much as one of a hundred. The errors of coefficients are those
-of refits to simulated times, which scatter as the runs or the residuals do: unlike a covariance
-they know that nothing is negative.
+of refits to simulated times, which scatter as the runs or the residuals do: unlike the covariance
+of a free fit they know that nothing is negative.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Fit:
 
     coefficients: dict[str, Coefficient]
     residual: float
+    correlations: list[list[float]]
+    """Of the errors of each with those before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ def calibration_of(
         runtime_version=runtime_version, threads=threads, cache_bytes=cache_bytes,
         decode=decode.coefficients, prefill=prefill.coefficients,
         decode_residual=decode.residual, prefill_residual=prefill.residual,
+        decode_correlations=decode.correlations, prefill_correlations=prefill.correlations,
         trustworthy=trustworthy, source=source,
     )  # fmt: skip
 
@@ -135,13 +138,24 @@ def _fit(rows: Sequence[_Row], noise: float) -> Fit:
     freedom = max(1, len(rows) - int((found > 0).sum()))
     residual = math.sqrt((away**2).sum() / freedom)
     draws = np.random.default_rng(0).standard_normal((DRAWS, len(rows))) * max(residual, noise)
-    refits = [non_negative(matrix, matrix @ found + draw) for draw in draws]
+    refits = np.array([non_negative(matrix, matrix @ found + draw) for draw in draws])
     errors = np.std(refits, axis=0)
     coefficients = {
         name: Coefficient(value=_rounded(value), error=_rounded(error))
         for name, value, error in zip(names, found / scale, errors / scale, strict=True)
     }
-    return Fit(coefficients, round(residual, 4))
+    return Fit(coefficients, round(residual, 4), _correlations(refits))
+
+
+def _correlations(refits: Any) -> list[list[float]]:
+    """Of each column with those before it; none with one that is always the same."""
+    import numpy as np
+
+    away = refits - np.mean(refits, axis=0)
+    size = np.sqrt((away**2).sum(axis=0))
+    away = away / np.where(size > 0, size, 1.0)
+    matrix = np.clip(away.T @ away, -1, 1)
+    return [[round(float(r), 3) for r in row[:i]] for i, row in enumerate(matrix)]
 
 
 def _told(rows: Sequence[_Row]) -> tuple[list[str], list[_Row]]:

@@ -214,12 +214,14 @@ def _known_work(name: str) -> str:
 
 
 KINDS_OF_WORK = (
-    "layer|token|attention|keys|keys past|activations|pass|call"
+    "layer|token|attention|keys|keys past|keys cut|activations|pass|call"
     "|(Q|IQ|INT|BF|F)[0-9][A-Z0-9_/]{0,12}( past)?"
 )
 """What a calibration has costs of; `edgegauge.calibration` says what each is."""
 
 KindOfWork = Annotated[str, AfterValidator(_known_work)]
+
+Correlation = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Coefficient(ProfilePart):
@@ -248,12 +250,28 @@ class Calibration(ProfilePart):
     """Standard deviation of measured / fitted time of a token."""
     prefill_residual: float = Field(ge=0, lt=10)
     """The same of a prompt."""
+    decode_correlations: list[list[Correlation]] = Field(default=[], max_length=100)
+    """Of the errors in `decode`: of each, by the alphabet, with those before it. Empty: none."""
+    prefill_correlations: list[list[Correlation]] = Field(default=[], max_length=100)
+    """The same of `prefill`."""
     trustworthy: bool = True
     """False where the machine was disturbed while the models ran."""
     power: InferencePower | None = None
     """What this runtime draws here, where a meter was read (`devices calibrate --energy`)."""
     source: Source
     """When and by what it was measured, on how many runs of which models."""
+
+    @model_validator(mode="after")
+    def _one_row_each(self) -> Calibration:
+        for costs, rows in (
+            (self.decode, self.decode_correlations), (self.prefill, self.prefill_correlations)
+        ):  # fmt: skip
+            if rows and [len(row) for row in rows] != list(range(len(costs))):
+                raise ValueError(
+                    f"correlations of {len(costs)} kinds of work are rows of 0, 1, ... "
+                    f"{len(costs) - 1} numbers"
+                )
+        return self
 
 
 class MeasuredRow(ProfilePart):
