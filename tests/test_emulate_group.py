@@ -24,11 +24,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups 
 
 Start = Callable[[str], tuple[subprocess.Popen[str], int, Path]]
 HOLD = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 from edgegauge.emulate import group
 from edgegauge.emulate.group import Limits, confined, usable_place
 from edgegauge.host.tree import Tree
+# A shell's background jobs, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 group.RECORDS = Path(sys.argv[2])
 place, _ = usable_place(Tree())
 settings = {str(group.RECORDS / "read_ahead_kb"): "128"}
