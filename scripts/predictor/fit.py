@@ -298,6 +298,8 @@ class Problem:
 
 
 THREAD_SHARPNESS = 6.0
+"""Exponent with which the smaller of what memory and what the threads give is the limit: near their
+crossing both count. Not fitted; with 3 errors are larger by half a point."""
 
 
 def _read_again(row: Row) -> float:

@@ -24,11 +24,9 @@ from __future__ import annotations
 import csv
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
+from edgegauge.measured_row import Phase
 from edgegauge.speed import KernelSet
-
-Phase = Literal["decode", "prefill"]
 
 ISSUED, ISSUED_VECTORS = 4, 2
 """Instructions that a core begins in a cycle: an A76 by Arm's optimization guide."""
