@@ -253,6 +253,8 @@ def test_a_type_that_was_not_run_takes_the_nearest_and_is_less_sure() -> None:
     blocks = Costs(coefficients({"INT4/32": 3e-11, "INT4/128": 2e-11, "INT8/128": 4e-11}))
     assert blocks["INT4/64"][0] == 3e-11  # as near to both: with more scales
     assert blocks["INT4/256"][0] == 2e-11 and blocks["INT8/32"][0] == 4e-11
+    odd = Costs(coefficients({"INT4/0": 3e-11, "INT4/99999999999": 2e-11}))
+    assert odd["INT4/32"][0] == 3e-11  # a profile may name such types
     reading = Costs(coefficients({"Q8_0": 2e-11, "Q8_0 past": 1e-11}))
     assert reading["F32 past"][0] == 4e-11 and reading["Q4_0 past"][0] == 0.5e-11  # by their bits
     assert costs["keys"] == (0.0, 0.0)  # other work that was not fitted costs nothing

@@ -9,12 +9,13 @@ ones were rearranged for the set's widest instructions while loading, *tiled* on
 256 tokens together.
 
 - ARM: instructions and vector instructions per multiply-add, counted while llama.cpp's products of
-  a matrix of 256 x 2048 ran in an emulator (ggml 0.25.3, gcc 12, -O3; 1 and 32 tokens; weights of
-  arbitrary bytes, on which no count depends). Cores like an A76 begin four instructions a cycle, of
-  which two are on vectors: the larger of instructions / 4 and vector instructions / 2 is the time.
-  Wider cores have more of both.
+  a matrix of 256 x 2048 ran in an emulator (ggml 0.25.3 with llamafile's products, as llama.cpp
+  builds it; gcc 12, -O3; 1 and 32 tokens; weights of arbitrary bytes, on which no count depends).
+  Cores like an A76 begin four instructions a cycle, of which two are on vectors: the larger of
+  instructions / 4 and vector instructions / 2 is the time. Wider cores have more of both.
 - x86: nanoseconds on one thread of an AMD EPYC (Zen 4), the same matrix in its second-level cache,
-  the fastest of 500 products (1 and 128 tokens), built once for AVX2 and once for AVX-512.
+  the fastest of 480 products by one token and of 48 by 128, built once for AVX2 and once for
+  AVX-512.
 
 The fit moves each of these costs a little (`KERNEL_SPREAD`), where rows tell.
 """

@@ -59,11 +59,6 @@ class Row:
         used = [self.kernels[phase][most] for phase, speed in speeds.items() if speed]
         return self.limited or any(name.endswith("~") for name in used)
 
-    @property
-    def bits(self) -> float:
-        """Bits per weight read for a token."""
-        return 8 * self.work.weight_bytes / sum(self.work.weights.values())
-
 
 def profiles() -> dict[str, DeviceProfile]:
     """The measured devices: only what a profile states, nothing that a model's speed tells."""

@@ -242,9 +242,10 @@ def bits_of(kind: str) -> int:
 
 
 def _block_of(kind: str) -> int:
-    """How many weights share a scale, where the name of the type says so; else as in a row."""
+    """How many weights share a scale, where the name of the type says so; else as in a row. The
+    name may be somebody's, so that it may say 0."""
     match = re.search(r"/(\d+)", kind)
-    return int(match[1]) if match else ROW
+    return (int(match[1]) if match else 0) or ROW
 
 
 class CalibratedSpeed:

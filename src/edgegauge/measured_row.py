@@ -145,10 +145,8 @@ def measured_speed(profile: DeviceProfile, machine: Machine, runtime: str) -> Ro
         if known:
             chosen[phase] = min(known, key=_Row.unlikeness)
     scale = explained([row.seen(phase) for phase, row in chosen.items()])
-    moved = {
-        phase: _moved(phase, row, class_speed(machine, runtime, scale), machine, runtime)
-        for phase, row in chosen.items()
-    }
+    speed = class_speed(machine, runtime, scale)
+    moved = {p: _moved(p, row, speed, machine, runtime) for p, row in chosen.items()}
     return RowSpeed(moved.get("decode", untouched), moved.get("prefill", untouched))
 
 
